@@ -1,0 +1,157 @@
+"""A robot as data: its tree of bodies, hinges and limits, read from an MJCF; forward kinematics over whole clips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from corpus import rotations
+
+
+@dataclass(frozen=True)
+class Robot:
+    """A floating base and hinges, one per body below it; body 0 is the base. Frames are the MJCF's body frames."""
+
+    name: str
+    mjcf: Path
+    """The model file, for MuJoCo and Pinocchio."""
+    body_names: tuple[str, ...]
+    parents: tuple[int, ...]
+    body_offset: Float[np.ndarray, "B 3"]
+    """Each body's origin in its parent's frame [m]."""
+    body_rotation: Float[np.ndarray, "B 4"]
+    """Each body's orientation in its parent's frame at joint angle zero."""
+    joint_names: tuple[str, ...]
+    joint_axis: Float[np.ndarray, "N 3"]
+    """Hinge axis in the frame of the body it moves: joint i moves body i + 1."""
+    lower: Float[np.ndarray, "N"]
+    upper: Float[np.ndarray, "N"]
+    """Joint limits [rad]."""
+    speed_limit: Float[np.ndarray, "N"]
+    """Joint speed limits [rad/s]."""
+    effort_limit: Float[np.ndarray, "N"]
+    """Joint torque limits [N·m]."""
+    ground_points: dict[str, tuple[str, Float[np.ndarray, "P 3"]]]
+    """"left_heel", "left_toe", …: the body each belongs to, and points on its sole in the body's frame [m]."""
+    capsules: tuple[Capsule, ...]
+    """Collision shapes; a sphere is a capsule without length."""
+    collision_pairs: Int[np.ndarray, "K 2"]
+    """Pairs of `capsules` that may collide: not of one body, not of parent and child, not excluded by the model."""
+
+    @property
+    def body_count(self) -> int:
+        return len(self.body_names)
+
+    @property
+    def joint_count(self) -> int:
+        return len(self.joint_names)
+
+    def body(self, name: str) -> int:
+        return self.body_names.index(name)
+
+
+@dataclass(frozen=True)
+class Capsule:
+    body: int
+    start: Float[np.ndarray, "3"]
+    end: Float[np.ndarray, "3"]
+    """Ends of its axis in the body's frame [m]."""
+    radius: float
+
+
+def load_robot(
+    mjcf: Path, *, name: str, speed_limit: np.ndarray, effort_limit: np.ndarray, soles: dict[str, str]
+) -> Robot:
+    """Read a robot with a free base and one hinge per body from an MJCF.
+
+    `soles` maps "left" and "right" to the foot bodies, whose sites named `<side>_heel*` and `<side>_toe*` are the
+    points of the sole.
+    """
+    import mujoco
+
+    model = mujoco.MjModel.from_xml_path(str(mjcf))
+    if model.njnt != model.nbody - 1 or model.jnt_type[0] != mujoco.mjtJoint.mjJNT_FREE:
+        raise ValueError(f"{mjcf}: expected a free base and one hinge per body, got {model.njnt} joints.")
+    if not np.allclose(model.jnt_pos[1:], 0):
+        raise ValueError(f"{mjcf}: a hinge off its body's origin is not supported.")
+    ground_points = {}
+    for side, body in soles.items():
+        for end in ("heel", "toe"):
+            sites = [i for i in range(model.nsite) if model.site(i).name.startswith(f"{side}_{end}")]
+            ground_points[f"{side}_{end}"] = (body, np.array([model.site_pos[i] for i in sites]))
+    capsules, geoms = _capsules(model)
+    return Robot(
+        name=name,
+        mjcf=mjcf,
+        body_names=tuple(model.body(i).name for i in range(1, model.nbody)),
+        parents=tuple(int(p) - 1 for p in model.body_parentid[1:]),
+        body_offset=np.array(model.body_pos[1:]),
+        body_rotation=np.array(model.body_quat[1:]),
+        joint_names=tuple(model.joint(i).name for i in range(1, model.njnt)),
+        joint_axis=np.array(model.jnt_axis[1:]),
+        lower=np.array(model.jnt_range[1:, 0]),
+        upper=np.array(model.jnt_range[1:, 1]),
+        speed_limit=speed_limit,
+        effort_limit=effort_limit,
+        ground_points=ground_points,
+        capsules=tuple(capsules),
+        collision_pairs=_collision_pairs(model, geoms),
+    )
+
+
+def forward_kinematics(
+    robot: Robot, qpos: Float[np.ndarray, "T Q"]
+) -> tuple[Float[np.ndarray, "T B 3"], Float[np.ndarray, "T B 4"]]:
+    """World positions [m] and orientations of all bodies, float64; memory order is body-major."""
+    qpos = np.asarray(qpos, np.float64)
+    frame_count = len(qpos)
+    position = np.empty((robot.body_count, frame_count, 3))
+    rotation = np.empty((robot.body_count, frame_count, 4))
+    position[0], rotation[0] = qpos[:, :3], rotations.normalise(qpos[:, 3:7])
+    half = qpos[:, 7:].T / 2
+    cosine, sine = np.cos(half), np.sin(half)
+    for body in range(1, robot.body_count):
+        parent, joint = robot.parents[body], body - 1
+        offset = np.broadcast_to(robot.body_offset[body], (frame_count, 3))
+        position[body] = position[parent] + rotations.rotate(rotation[parent], offset)
+        hinge = np.concatenate([cosine[joint][:, None], sine[joint][:, None] * robot.joint_axis[joint]], 1)
+        fixed = robot.body_rotation[body]
+        if not np.array_equal(fixed, [1, 0, 0, 0]):
+            hinge = rotations.multiply(np.broadcast_to(fixed, hinge.shape), hinge)
+        rotation[body] = rotations.multiply(rotation[parent], hinge)
+    return position.transpose(1, 0, 2), rotation.transpose(1, 0, 2)
+
+
+def _capsules(model) -> tuple[list[Capsule], list[int]]:
+    import mujoco
+
+    capsules, geoms = [], []
+    for geom in range(model.ngeom):
+        kind, body = int(model.geom_type[geom]), int(model.geom_bodyid[geom]) - 1
+        if body < 0 or kind not in (int(mujoco.mjtGeom.mjGEOM_CAPSULE), int(mujoco.mjtGeom.mjGEOM_SPHERE)):
+            continue
+        if model.geom_contype[geom] == 0 and model.geom_conaffinity[geom] == 0:
+            continue
+        centre = np.array(model.geom_pos[geom])
+        half = model.geom_size[geom, 1] if kind == int(mujoco.mjtGeom.mjGEOM_CAPSULE) else 0.0
+        reach = rotations.rotate(np.array(model.geom_quat[geom]), np.array([0.0, 0.0, half]))
+        capsules.append(Capsule(body, centre - reach, centre + reach, float(model.geom_size[geom, 0])))
+        geoms.append(geom)
+    return capsules, geoms
+
+
+def _collision_pairs(model, geoms: list[int]) -> np.ndarray:
+    """MuJoCo's own rule: different bodies, not parent and child (the world's children excepted), not excluded."""
+    excluded = {(int(s) >> 16, int(s) & 0xFFFF) for s in model.exclude_signature}
+    body = model.geom_bodyid
+    pairs = []
+    for i, a in enumerate(geoms):
+        for j, b in enumerate(geoms[:i]):
+            low, high = sorted((int(body[a]), int(body[b])))
+            related = low == high or model.body_parentid[high] == low
+            if not related and (low, high) not in excluded:
+                pairs.append((j, i))
+    return np.array(pairs, np.int64).reshape(-1, 2)
