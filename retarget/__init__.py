@@ -1,0 +1,1 @@
+"""Retargeting: human motion in, robot motion out, one clip at a time."""

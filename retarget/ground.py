@@ -1,0 +1,119 @@
+"""Put a clip on the floor: one height for all of it by majority vote, soles never below it, and nothing else sunk in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+from scipy import ndimage
+
+from corpus.motion import differentiate
+from corpus.robot import Robot
+from retarget.solver import Targets
+
+
+@dataclass(frozen=True)
+class GroundOptions:
+    planted_speed: float = 0.2
+    """A foot slower than this may stand on the floor and has a vote [m/s]."""
+    planted_share: float = 0.05
+    """With fewer votes than this share of the frames, the lowest reach of the feet decides instead."""
+    allowed_depth: float = 0.01
+    """What may sink into the floor without lifting the robot [m]."""
+    window_s: float = 0.3
+    """The lift rises and falls over about this time [s]."""
+
+
+def ground_targets(targets: Targets, robot: Robot, fps: float, options: GroundOptions) -> tuple[Targets, float]:
+    """Put the floor under the targets at z = 0 and keep both soles on or above it; gives the shift upwards too [m].
+
+    The floor's height is the one most planted-foot frames agree on, so a stumble or a held leg does not move it. Only a
+    foot that would cut into the floor is raised: the robot's sole is longer and stiffer than a person's.
+    """
+    soles = {side: _sole_height(targets, robot, side) for side in ("left", "right")}
+    floor = _floor_height(targets, robot, soles, fps, options)
+    position = targets.position.copy()
+    position[:, :, 2] -= floor
+    for side, height in soles.items():
+        foot = targets.bodies.index(robot.body(robot.ground_points[f"{side}_heel"][0]))
+        position[:, foot, 2] += np.maximum(floor - height, 0.0)
+    return replace(targets, position=position), -floor
+
+
+def lift_off_floor(
+    robot: Robot,
+    position: Float[np.ndarray, "T B 3"],
+    rotation: Float[np.ndarray, "T B 4"],
+    fps: float,
+    options: GroundOptions,
+) -> Float[np.ndarray, "T"]:
+    """How far to move each frame upwards [m] so that no part of the robot sinks into z = 0 beyond the allowed depth.
+
+    Bodies that lie or kneel are thicker than the person's; the lift rises and falls smoothly around such frames.
+    """
+    depth = np.maximum(-_lowest_of_body(robot, position, rotation) - options.allowed_depth, 0.0)
+    return _envelope(depth, fps, options.window_s)
+
+
+def _floor_height(
+    targets: Targets, robot: Robot, soles: dict[str, np.ndarray], fps: float, options: GroundOptions
+) -> float:
+    """Height most planted-foot frames agree on [m]; without enough of them, where the lower foot is lowest."""
+    votes = []
+    for side, height in soles.items():
+        foot = targets.bodies.index(robot.body(robot.ground_points[f"{side}_heel"][0]))
+        speed = np.linalg.norm(differentiate(targets.position[:, foot], fps), axis=1)
+        votes.append(height[speed < options.planted_speed])
+    planted = np.concatenate(votes)
+    if len(planted) >= max(2.0, options.planted_share * targets.frame_count):
+        return _most_common(planted)
+    return float(np.quantile(np.minimum(soles["left"], soles["right"]), 0.02))
+
+
+def _sole_height(targets: Targets, robot: Robot, side: str) -> Float[np.ndarray, "T"]:
+    """Lowest point of a foot's sole while the foot is on its target [m]."""
+    name, heel = robot.ground_points[f"{side}_heel"]
+    points = np.concatenate([heel, robot.ground_points[f"{side}_toe"][1]])
+    foot = targets.bodies.index(robot.body(name))
+    return _lowest(targets.position[:, foot], targets.rotation[:, foot], points)
+
+
+def _lowest_of_body(robot: Robot, position: np.ndarray, rotation: np.ndarray) -> Float[np.ndarray, "T"]:
+    """Lowest point of all collision capsules [m]."""
+    lowest = np.full(len(position), np.inf)
+    for index in sorted({capsule.body for capsule in robot.capsules}):
+        own = [capsule for capsule in robot.capsules if capsule.body == index]
+        ends = np.concatenate([[capsule.start, capsule.end] for capsule in own])
+        radii = np.repeat([capsule.radius for capsule in own], 2)
+        lowest = np.minimum(lowest, _lowest(position[:, index], rotation[:, index], ends, radii))
+    return lowest
+
+
+def _lowest(
+    origin: Float[np.ndarray, "T 3"],
+    turn: Float[np.ndarray, "T 4"],
+    points: Float[np.ndarray, "P 3"],
+    radii: Float[np.ndarray, "P"] | float = 0.0,
+) -> Float[np.ndarray, "T"]:
+    """Height of the lowest of some balls fixed in a body [m]."""
+    w, x, y, z = turn.T
+    third_row = np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], 1)
+    return origin[:, 2] + (third_row @ points.T - radii).min(1)
+
+
+def _most_common(heights: Float[np.ndarray, "V"], width: float = 0.02) -> float:
+    """Median of the votes in the fullest window of `width` [m]."""
+    ordered = np.sort(heights)
+    ends = np.searchsorted(ordered, ordered + width, side="right")
+    best = int(np.argmax(ends - np.arange(len(ordered))))
+    return float(np.median(ordered[best : ends[best]]))
+
+
+def _envelope(depth: Float[np.ndarray, "T"], fps: float, window_s: float) -> Float[np.ndarray, "T"]:
+    """A smooth curve that never falls below `depth`."""
+    if not depth.any():
+        return depth
+    half = max(1, round(window_s * fps / 2))
+    window = np.hanning(2 * half + 3)[1:-1]
+    return np.convolve(np.pad(ndimage.maximum_filter1d(depth, 2 * half + 1, mode="nearest"), half, "edge"), window / window.sum(), "valid")
