@@ -1,0 +1,153 @@
+"""From SMPL parameters to a moving skeleton: rest joints from the user's own body model, or from our mean skeleton.
+
+SMPL-X and SMPL-H files may not be shipped; where a user points to them, `smplx` turns betas into rest joints. Otherwise
+a mean skeleton, symmetric and rounded to the millimetre, stands in, scaled to the person's height over the floor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from corpus import rotations
+from corpus.errors import MotionloomError, Rejected
+from corpus.motion import HumanMotion, differentiate
+from corpus.skeleton import Skeleton, forward_kinematics
+
+JOINT_NAMES = (
+    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle", "spine3",
+    "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder", "right_shoulder",
+    "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+)  # fmt: skip
+PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19)
+
+# Bone offsets in SMPL's rest pose [m]: x to the person's left, y up, z forward; the left side of each pair.
+_MEAN_OFFSETS = {
+    "hip": (0.061, -0.098, -0.024), "knee": (0.049, -0.371, -0.013), "ankle": (-0.029, -0.407, -0.026),
+    "foot": (0.043, -0.058, 0.119), "spine1": (0.0, 0.110, -0.028), "spine2": (0.0, 0.132, -0.006),
+    "spine3": (0.0, 0.052, 0.028), "neck": (0.0, 0.165, -0.032), "head": (0.0, 0.160, 0.021),
+    "collar": (0.047, 0.085, -0.010), "shoulder": (0.111, 0.056, -0.014), "elbow": (0.263, -0.054, -0.035),
+    "wrist": (0.251, 0.009, -0.009),
+}  # fmt: skip
+
+MEAN_PELVIS = {"smplx": (0.0031, -0.3514, 0.0120), "smplh": (-0.0018, -0.2233, 0.0282)}
+"""The pelvis in the rest pose of the mean body, J0 [m]: what `trans` leaves out."""
+
+TOE_HEIGHT = 0.02
+"""The toe joint above the sole [m]."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """A person's rest pose."""
+
+    offsets: Float[np.ndarray, "22 3"]
+    pelvis: Float[np.ndarray, "3"]
+    """J0 [m]."""
+    name: str
+    """What it came from, for the clip's row."""
+
+
+def body(betas: Float[np.ndarray, "B"], gender: str, model: str, folder: Path | None) -> Body:
+    """The body of these betas: from the user's model files where `folder` is given, else the mean one.
+
+    `model` is "smplx" or "smplh"; `gender` "male", "female" or "neutral".
+    """
+    if folder is None:
+        return mean_body(model)
+    return _fitted_body(tuple(np.asarray(betas, float).tolist()), gender, model, folder)
+
+
+def mean_body(model: str = "smplx") -> Body:
+    """Our mean skeleton, at the height of the mean body."""
+    offsets = np.zeros((22, 3))
+    for i, name in enumerate(JOINT_NAMES[1:], 1):
+        side, _, part = name.rpartition("_")
+        offsets[i] = np.array(_MEAN_OFFSETS[part]) * ([-1, 1, 1] if side == "right" else [1, 1, 1])
+    return Body(offsets, np.array(MEAN_PELVIS[model]), "mean")
+
+
+@lru_cache(maxsize=256)
+def _fitted_body(betas: tuple[float, ...], gender: str, model: str, folder: Path) -> Body:
+    try:
+        import smplx
+        import torch
+    except ImportError:
+        raise MotionloomError("Body models need the extra: pip install 'motionloom[smplx]'.") from None
+    try:
+        layer = smplx.create(str(folder), model_type=model, gender=gender, num_betas=len(betas), use_pca=False, ext="npz")
+    except (AssertionError, OSError, ValueError, KeyError) as error:
+        raise MotionloomError(f"{folder}: no {model} {gender} model there ({error}).") from None
+    with torch.no_grad():
+        joints = layer(betas=torch.tensor([betas], dtype=torch.float32)).joints[0, :22].numpy().astype(float)
+    offsets = joints - joints[list(PARENTS)]
+    offsets[0] = 0
+    return Body(offsets, joints[0], f"{model} {gender}")
+
+
+def smpl_motion(
+    pelvis: Float[np.ndarray, "T 3"],
+    pose: Float[np.ndarray, "T 66"],
+    fps: float,
+    person: Body,
+    *,
+    y_up: bool,
+    note: str = "",
+) -> HumanMotion:
+    """World motion (z up) from the pelvis' path [m] and 22 rotation vectors [rad] in the file's own axes.
+
+    The mean body is scaled so that the planted feet stand on the floor at height zero, in steps of 2 %, where the clip
+    shows planted feet and the scale is a grown person's.
+    """
+    if len(pelvis) < 2:
+        raise Rejected("too_short", "fewer than two frames", frames=len(pelvis), minimum=2)
+    if not (np.isfinite(pelvis).all() and np.isfinite(pose).all()):
+        raise Rejected("not_finite", "NaN or infinity in the poses")
+    if not np.any(np.abs(pose) > 1e-9):
+        raise Rejected("all_zero_pose", "every joint rotation of every frame is zero: a placeholder, not a motion")
+    local = rotations.from_rotation_vector(np.asarray(pose, np.float64).reshape(len(pose), 22, 3))
+    pelvis = np.asarray(pelvis, np.float64)
+    if y_up:
+        turn = np.broadcast_to(rotations.Y_UP_TO_Z_UP, (len(pose), 4))
+        local[:, 0] = rotations.multiply(turn, local[:, 0])
+        pelvis = rotations.rotate(turn, pelvis)
+    skeleton = Skeleton("smpl", JOINT_NAMES, PARENTS, person.offsets)
+    position, rotation = forward_kinematics(skeleton, pelvis, local)
+    motion = HumanMotion(skeleton, position, rotation, float(fps), person.name, note)
+    return _scaled_to_height(motion) if person.name == "mean" else motion
+
+
+def sole_heights(motion: HumanMotion) -> Float[np.ndarray, "T 2"]:
+    """Height of both soles, by the toe joint [m]."""
+    toes = [motion.skeleton.index(f"{side}_foot") for side in ("left", "right")]
+    return motion.position[:, toes, 2] - TOE_HEIGHT
+
+
+def planted_height(motion: HumanMotion) -> float | None:
+    """Median height of the lower sole while it stands still [m]; None where too little of the clip shows it."""
+    toes = [motion.skeleton.index(f"{side}_foot") for side in ("left", "right")]
+    speed = np.linalg.norm(differentiate(motion.position[:, toes], motion.fps), axis=2)
+    soles = sole_heights(motion)
+    lower = soles.argmin(1)
+    rows = np.arange(len(lower))
+    still = speed[rows, lower] < 0.3
+    return float(np.median(soles[rows, lower][still])) if still.sum() >= max(2, 0.1 * len(lower)) else None
+
+
+def _scaled_to_height(motion: HumanMotion) -> HumanMotion:
+    sole = planted_height(motion)
+    pelvis = float(np.median(motion.position[:, 0, 2]))
+    upright = pelvis > 0.6
+    if sole is None or not upright:
+        return motion
+    scale = round(pelvis / (pelvis - sole) * 50) / 50
+    if scale == 1.0 or not 0.84 <= scale <= 1.16:
+        return motion
+    root = motion.position[:, :1]
+    skeleton = replace(motion.skeleton, offsets=motion.skeleton.offsets * scale)
+    position = root + (motion.position - root) * scale
+    return replace(motion, skeleton=skeleton, position=position, body_model=f"mean × {scale:.2f}")
