@@ -97,8 +97,8 @@ class Gate:
     """Share of the joints' speed limits."""
     jerk_limit: float = 3000.0
     """Median RMS joint jerk [rad/s³]: above it is noise, not motion."""
-    self_collision_limit: float = 0.06
-    """Overlap of the robot's own capsules [m]; ProtoMotions refuses 0.05 m. Their simple shapes overlap where links do not."""
+    self_collision_limit: float = 0.1
+    """Overlap of the robot's own capsules [m]; the capsules are fatter than the links."""
     root_speed_limit: float = 10.0
     """Speed of the root [m/s]; HoloMotion's limit."""
     position_error_limit: float = 0.15

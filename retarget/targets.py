@@ -67,7 +67,7 @@ def build_targets(human: HumanMotion, robot: Robot, fps: float) -> tuple[Targets
     """Targets at `fps` [Hz], and the scale robot leg / human leg."""
     table = correspondence(human.skeleton)
     person = _person(human.skeleton, table)
-    body = _RobotPosture(robot)
+    body = _robot_posture(robot)
     scale = body.proportions.leg / person.leg
     motion = resample(_only_needed_joints(human, table), fps)
     at = {role: motion.position[:, i] for i, role in enumerate(_SOURCE_ROLES)}
@@ -119,6 +119,16 @@ class _RobotPosture:
         self.elbow_in_shoulder = {s: at[f"{s}_elbow"] - at["chest"] - self.shoulder_in_torso[s] for s in SIDES}
         self.wrist_in_elbow = {s: at[f"{s}_wrist"] - at[f"{s}_elbow"] for s in SIDES}
         self.yaw_in_hip = {s: at[f"{s}_hip"] - hip[s] for s in SIDES}
+
+
+def _robot_posture(robot: Robot) -> _RobotPosture:
+    """Kept from clip to clip; the robot stands beside its lengths so that its id stays taken."""
+    if id(robot) not in _POSTURES:
+        _POSTURES[id(robot)] = (robot, _RobotPosture(robot))
+    return _POSTURES[id(robot)][1]
+
+
+_POSTURES: dict[int, tuple[Robot, _RobotPosture]] = {}
 
 
 def _places(

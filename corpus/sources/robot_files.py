@@ -127,7 +127,12 @@ def _csv(path: Path, g1_moves: bool, options: LoadOptions) -> RobotMotion:
     if options.fps is None:
         note = "" if g1_moves else "no rate in the file: taken as 30 Hz"
     fps = options.fps or (60.0 if g1_moves else 30.0)
-    order = options.quaternion if options.quaternion != "auto" else _gravity_test(rows[:, 3:7], rows[:, 2])
+    if len(rows) < 2:
+        raise Rejected("too_short", "fewer than two frames", frames=len(rows), minimum=2)
+    order = options.quaternion
+    if order == "auto":
+        order, doubt = _gravity_test(rows[:, 3:7], rows[:, 2])
+        note = "; ".join(filter(None, [note, doubt]))
     return g1_motion(rows[:, :3], rows[:, 3:7], rows[:, 7:], fps, order=order, note=note)
 
 
@@ -151,8 +156,12 @@ def _rows(text: str, columns: int, skip: int = 0) -> Float[np.ndarray, "T C"]:
         raise Rejected("truncated", f"not a number: {error}") from None
 
 
-def _gravity_test(quaternions: Float[np.ndarray, "T 4"], height: Float[np.ndarray, "T"]) -> str:
-    """"wxyz" or "xyzw", whichever keeps a standing robot upright; refuses where both or neither do."""
+def _gravity_test(quaternions: Float[np.ndarray, "T 4"], height: Float[np.ndarray, "T"]) -> tuple[str, str]:
+    """"wxyz" or "xyzw", whichever keeps a standing robot upright, and a note where that was close.
+
+    A robot that never turns away from +x stands in both readings (in the other it faces -x all the time): it is read as
+    xyzw, the order of the CSV files in public, and the note says so. Where neither stands, the file is refused.
+    """
     up = {}
     for order, columns in (("wxyz", [0, 1, 2, 3]), ("xyzw", [3, 0, 1, 2])):
         q = quaternions[:, columns]
@@ -164,9 +173,13 @@ def _gravity_test(quaternions: Float[np.ndarray, "T 4"], height: Float[np.ndarra
         standing = np.ones(len(height), bool)
     score = {order: float(value[standing].mean()) for order, value in up.items()}
     best, other = sorted(score, key=lambda order: score[order], reverse=True)
-    if score[best] < UPRIGHT or score[best] - score[other] < 0.05:
-        raise Rejected("ambiguous_quaternion", "both orders stand, or neither: give --quat", **{k: round(v, 3) for k, v in score.items()})
-    return best
+    if score[best] < UPRIGHT or (score[best] - score[other] < 0.05 and score[best] < 0.9):
+        raise Rejected(
+            "ambiguous_quaternion", "both orders stand, or neither: give --quat", **{k: round(v, 3) for k, v in score.items()}
+        )
+    if score[best] - score[other] < 0.05:
+        return "xyzw", "quaternion taken as xyzw: both orders stand"
+    return best, ""
 
 
 def _bones_seed(header: list[str], text: str, options: LoadOptions) -> RobotMotion:

@@ -126,8 +126,14 @@ def _rebuild_array(*_: Any) -> np.ndarray:
 class _SafeArray(np.ndarray):
     """An array whose pickled state is checked before it is believed."""
 
+    items: list[Any] | None = None
+    """What an array of objects holds; such arrays turn into lists."""
+
     def __setstate__(self, state: Any) -> None:
         shape, dtype, data = state[1], state[2], state[4]
+        if dtype.hasobject and isinstance(data, list) and len(data) == int(np.prod(shape, dtype=object)):
+            self.items = data if shape else data[0]
+            return
         if dtype.hasobject or not isinstance(data, bytes) or len(data) != int(np.prod(shape, dtype=object)) * dtype.itemsize:
             raise Rejected("unsafe_pickle", "an array of objects, or one whose bytes do not fit its shape")
         super().__setstate__(state)
@@ -163,7 +169,7 @@ def _scalar(dtype: np.dtype, data: bytes) -> Any:
 
 
 def _dtype(text: Any, *_: Any) -> np.dtype:
-    if not isinstance(text, str) or not re.fullmatch(r"[<>|=]?[biufcSU?]\d*", text):
+    if not isinstance(text, str) or not re.fullmatch(r"[<>|=]?[biufcSU?]\d*|O8?", text):
         raise Rejected("unsafe_pickle", f"dtype {text!r}")
     return np.dtype(text)
 
@@ -251,7 +257,9 @@ def _unpickle(stream: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Arrays as NumPy's own class again."""
+    """Arrays as NumPy's own class again, arrays of objects as lists (a 0-d one as what it holds)."""
+    if isinstance(value, _SafeArray) and value.items is not None:
+        return _plain(value.items)
     if isinstance(value, np.ndarray):
         return np.asarray(value).view(np.ndarray)
     if isinstance(value, dict):
