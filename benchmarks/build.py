@@ -1,0 +1,209 @@
+"""How fast a corpus is built, end to end, beside a peer's inverse kinematics alone on the same targets.
+
+    python -m benchmarks.build [--motions TAR_OR_FOLDER] [--clips N] [--peer-clips N] [--peer-frames N]
+
+Builds BVH files (read, retarget, cut, judge, write) in this process and counts its CPU time over all threads; a small
+build before it compiles and imports what is needed. The peer (`benchmarks/peer.py`) solves the targets of some of the
+same clips; only its loop over frames is timed. Memory is that of a Dask worker in a second build. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from threadpoolctl import threadpool_limits
+
+from benchmarks.peer import solve_like_gmr
+from corpus.contact import detect_contacts
+from corpus.g1 import G1
+from corpus.motion import Clip, HumanMotion
+from corpus.quality import frame_measures
+from corpus.robot import forward_kinematics
+from corpus.segment import cut
+from corpus.sources import source
+from corpus.sources.options import LoadOptions
+from pipelines.build import Outcome, build
+from pipelines.recipe import Recipe
+from retarget.ground import ground_targets
+from retarget.retarget import retarget, target_errors
+from retarget.solver import Targets, solve
+from retarget.targets import build_targets
+
+MOTIONS = Path(__file__).resolve().parents[2] / "shared" / "bench" / "motions.tar.xz"
+WARM_UP_CLIPS = 3
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Work done and what it cost."""
+
+    frames: int
+    core_seconds: float
+
+    @property
+    def per_core_second(self) -> float:
+        return self.frames / max(self.core_seconds, 1e-9)
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory(prefix="motionloom-bench-") as name, threadpool_limits(1):
+        work = Path(name)
+        clips = lay_out(options.motions, work / "bvh", options.clips)
+        lay_out(work / "bvh", work / "few", WARM_UP_CLIPS)
+        timed_build(work / "few", work / "warm-up")
+        rate, outcome = timed_build(work / "bvh", work / "corpus")
+        memory_mb = build({"bvh": work / "bvh"}, work / "by-worker", workers=1).peak_memory_mb
+        sample = [clips[i] for i in np.linspace(0, len(clips) - 1, min(options.peer_clips, len(clips))).astype(int)]
+        stages = timed_stages(work / "bvh", sample)
+        peer = against_peer(work / "bvh", sample, options.peer_frames)
+    ratio = rate.per_core_second / peer["peer"].per_core_second
+    show(rate, outcome, memory_mb, stages, peer, ratio)
+    figures = {
+        "frames_per_core_second": round(rate.per_core_second, 1),
+        "ratio_vs_mink_ik": round(ratio, 2),
+        "kept_fraction": round(outcome.kept_count / max(outcome.frame_count, 1), 4),
+        "peak_rss_mb_per_worker": round(memory_mb, 1),
+        "clips": len(clips),
+        "frames": rate.frames,
+        "mink_ik_frames_per_core_second": round(peer["peer"].per_core_second, 1),
+        "kernel_frames_per_core_second": round(peer["kernel"].per_core_second, 1),
+        "peer_frames": peer["peer"].frames,
+    }
+    print(json.dumps(figures))
+
+
+def lay_out(motions: Path, folder: Path, count: int) -> list[str]:
+    """Put `count` BVH files, evenly chosen by name, from an archive or a folder into `folder`; gives their paths there."""
+    folder.mkdir(parents=True)
+    if motions.is_dir():
+        names = _spread(sorted(str(path.relative_to(motions)) for path in motions.rglob("*.bvh")), count)
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(motions / name, folder / name)
+        return names
+    with tarfile.open(motions) as archive:
+        members = {member.name: member for member in archive.getmembers() if member.name.endswith(".bvh")}
+        names = _spread(sorted(members), count)
+        archive.extractall(folder, [members[name] for name in names], filter="data")
+    return names
+
+
+def timed_build(motions: Path, out: Path) -> tuple[Rate, Outcome]:
+    """The whole build in this process: scan, hash, plan, read, retarget, cut, judge, write, fold."""
+    start = time.process_time()
+    outcome = build({"bvh": motions}, out, scheduler="inline")
+    seconds = time.process_time() - start
+    if not outcome.complete:
+        raise SystemExit("The build failed:\n" + "\n".join(failure.trace for failure in outcome.failures))
+    return Rate(outcome.frame_count, seconds), outcome
+
+
+def timed_stages(root: Path, names: list[str]) -> dict[str, Rate]:
+    """Where the time of a clip goes, stage by stage, on a few clips."""
+    spent: dict[str, float] = {}
+    frames = 0
+
+    def timed(stage: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        start = time.process_time()
+        result = function(*arguments, **named)
+        spent[stage] = spent.get(stage, 0.0) + time.process_time() - start
+        return result
+
+    for name in names:
+        human = timed("read", _load, root, name)
+        done = timed("retarget", retarget, human)
+        states = timed("kinematics", forward_kinematics, G1, done.motion.qpos)
+        timed("contacts", detect_contacts, G1, done.motion, states)
+        errors = {"position_error": done.position_error, "orientation_error": done.orientation_error}
+        measures = timed("measure", frame_measures, G1, done.motion, states, **errors)
+        timed("cut", cut, done.motion, measures, Recipe().cut)
+        frames += done.motion.frame_count
+    return {stage: Rate(frames, seconds) for stage, seconds in spent.items()}
+
+
+def against_peer(root: Path, names: list[str], frame_limit: int) -> dict[str, Any]:
+    """Both solvers on the targets of the same clips, the first `frame_limit` frames of each; errors on those targets."""
+    spent, frames = {"peer": 0.0, "kernel": 0.0}, {"peer": 0, "kernel": 0}
+    errors: dict[str, list[np.ndarray]] = {"peer": [], "kernel": []}
+    for name in names:
+        targets = _targets(_load(root, name), frame_limit)
+        run = solve_like_gmr(G1, targets)
+        start = time.process_time()
+        ours = solve(G1, targets).qpos
+        spent["kernel"] += time.process_time() - start
+        spent["peer"] += run.core_seconds
+        frames["kernel"] += targets.frame_count
+        frames["peer"] += run.timed_frames
+        for who, qpos in (("peer", run.qpos), ("kernel", ours)):
+            errors[who].append(np.stack(target_errors(targets, *forward_kinematics(G1, qpos))))
+    means = {f"{who}_errors": np.concatenate(parts, 1).mean(1) for who, parts in errors.items()}
+    return {who: Rate(frames[who], spent[who]) for who in spent} | means
+
+
+def show(
+    rate: Rate, outcome: Outcome, memory_mb: float, stages: dict[str, Rate], peer: dict[str, Any], ratio: float
+) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("what", "frames", "core seconds", "frames per core second", ""):
+        table.add_column(column, justify="left" if column in ("what", "") else "right")
+
+    def row(what: str, value: Rate, note: str = "") -> None:
+        table.add_row(what, f"{value.frames:,}", f"{value.core_seconds:.2f}", f"{value.per_core_second:,.0f}", note)
+
+    row("build, end to end", rate, f"{outcome.kept_count / max(outcome.frame_count, 1):.1%} of the frames kept")
+    for stage, value in stages.items():
+        row(f"  {stage}", value)
+    for who, title in (("kernel", "our solver alone"), ("peer", "mink + daqp, two stages, alone")):
+        position, orientation = peer[f"{who}_errors"]
+        row(title, peer[who], f"{1000 * position:.1f} mm, {np.degrees(orientation):.1f}° off the targets")
+    console = Console(width=130)
+    console.print(table)
+    console.print(f"end to end {ratio:.1f} × the peer's loop alone; a worker held at most {memory_mb:.0f} MiB")
+
+
+def _load(root: Path, name: str) -> HumanMotion:
+    motion = source("bvh").load(root, Clip("bvh", name, licence=""), LoadOptions())
+    assert isinstance(motion, HumanMotion)
+    return motion
+
+
+def _targets(human: HumanMotion, frame_limit: int) -> Targets:
+    options = Recipe().retarget
+    targets, _ = build_targets(human, G1, options.fps)
+    targets, _ = ground_targets(targets, G1, options.fps, options.ground)
+    cut_short = {"position": targets.position[:frame_limit], "rotation": targets.rotation[:frame_limit]}
+    return Targets(targets.bodies, **cut_short, position_weight=targets.position_weight, rotation_weight=targets.rotation_weight)
+
+
+def _spread(names: list[str], count: int) -> list[str]:
+    if not names:
+        raise SystemExit("No BVH files there.")
+    return [names[i] for i in np.unique(np.linspace(0, len(names) - 1, min(count, len(names))).astype(int))]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.build", description="Build rate beside a peer's IK.")
+    parser.add_argument("--motions", type=Path, default=MOTIONS, help="archive or folder with BVH files")
+    parser.add_argument("--clips", type=int, default=10_000, help="how many clips to build, evenly chosen (default all)")
+    parser.add_argument("--peer-clips", type=int, default=24, help="how many of them the peer solves too (default 24)")
+    parser.add_argument("--peer-frames", type=int, default=150, help="most frames of each for the peer (default 150)")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

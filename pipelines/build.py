@@ -1,0 +1,399 @@
+"""Build a corpus: files of many data sets in, shards and a catalog out.
+
+What exists is whole; a rerun does what is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from corpus.contact import detect_contacts
+from corpus.quality import FrameMeasures, frame_measures, summarise
+from corpus.segment import cut
+from corpus.store import ShardWriter
+
+from corpus import catalog
+from corpus.errors import MotionloomError, RecipeMismatch, Rejected
+from corpus.g1 import G1
+from corpus.motion import Clip, HumanMotion, RobotMotion
+from corpus.resample import resample
+from corpus.robot import forward_kinematics
+from corpus.sources import source
+from corpus.sources.options import LoadOptions
+from pipelines import executor, guard, plan
+from pipelines.progress import Progress
+from pipelines.recipe import FORMAT, Recipe, differences, with_reading
+from retarget.retarget import retarget, warm_up
+
+log = logging.getLogger(__name__)
+
+OWN_NAMES = {"corpus.json", "plans", "shards", "catalog", "hme", "runs", "bundle", "report", ".lock"}
+"""What may lie at the top of a corpus."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a build did."""
+
+    shard_count: int
+    """Shards of the whole corpus."""
+    built_count: int
+    """Those made by this run."""
+    missing: tuple[str, ...]
+    """Those that should exist and do not."""
+    failures: tuple[executor.Failure, ...]
+    frame_count: int
+    """Frames that went into the shards of this run, at the corpus rate: kept, rejected or cut away."""
+    kept_count: int
+    """Frames of this run that were kept."""
+    seconds: float
+    """Wall-clock time of this run."""
+    worker_seconds: float
+    """Time spent in tasks, summed over workers."""
+    peak_memory_mb: float
+    """The most memory any worker held [MiB]; 0 where nothing was built."""
+
+    @property
+    def complete(self) -> bool:
+        return not self.missing and not self.failures
+
+
+def build(
+    sources: dict[str, Path],
+    out: Path,
+    recipe: Recipe | None = None,
+    scheduler: str = "local",
+    workers: int | None = None,
+    *,
+    load: LoadOptions | None = None,
+    progress: bool = False,
+) -> Outcome:
+    """Make the corpus `out` from folders by source name, or bring it up to date with them.
+
+    Bad data ends in the catalog with a reason. A task that fails otherwise is tried three times and listed in the
+    outcome, and its shard is missing until a later run succeeds.
+    """
+    start = time.monotonic()
+    guard.check()
+    sources = {name: Path(root).resolve() for name, root in sources.items()}
+    out, recipe = Path(out).resolve(), recipe or Recipe()
+    load = load or LoadOptions(quaternion=recipe.load.quaternion, fps=recipe.load.fps)
+    recipe = with_reading(recipe, load)
+    _check_places(sources, out)
+    with locked(out):
+        _open_corpus(out, recipe)
+        _remove_leftovers(out)
+        clips = plan.add_keys(plan.scan_sources(sources), sources, out / "plans" / "keys.parquet")
+        todo = plan.make_plan(clips, out, recipe.hash)
+        if todo.gone_count:
+            log.warning("%d clips of this corpus have changed or vanished from the sources; they stay", todo.gone_count)
+        failures, results = [], []
+        if len(todo.missing):
+            failures = _build_missing(todo.missing, sources, out, recipe, load, scheduler, workers, progress, results)
+        finished = plan.finished_shards(out)
+        if results or _stale(out, finished):
+            catalog.fold(out)
+        check_ledger(out)
+    return Outcome(
+        shard_count=len(todo.shards),
+        built_count=len(results),
+        missing=tuple(sorted(todo.shards - finished)),
+        failures=tuple(failures),
+        frame_count=sum(r["frames"] for r in results),
+        kept_count=sum(r["frames_kept"] for r in results),
+        seconds=time.monotonic() - start,
+        worker_seconds=sum(r["seconds"] for r in results),
+        peak_memory_mb=max((r["peak_memory_mb"] for r in results), default=0.0),
+    )
+
+
+def build_shard(task: dict[str, Any]) -> dict[str, Any]:
+    """Make one shard: read, retarget, cut and judge its clips one by one, then let it appear by one rename."""
+    start = time.monotonic()
+    recipe, load = Recipe.from_json(task["recipe"]), _unpack(task["load"])
+    frames = kept = rejected = 0
+    try:
+        with ShardWriter(Path(task["out"]) / "shards", task["shard"], recipe.hash) as writer:
+            for row, segments, motion in _clips_of(task, recipe, load):
+                writer.add(row, segments, motion)
+                frames, kept = frames + row["frames"], kept + row["frames_kept"]
+                rejected += row["status"] == "rejected"
+            writer.commit()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise MotionloomError(
+                f"{task['out']}: the disk is full; free some space and run the same command."
+            ) from error
+        raise
+    return {
+        "shard": task["shard"],
+        "estimated_frames": task["estimated_frames"],
+        "frames": frames,
+        "frames_kept": kept,
+        "clips": len(task["clips"]),
+        "clips_rejected": rejected,
+        "seconds": time.monotonic() - start,
+        "peak_memory_mb": executor.peak_memory_mb(),
+    }
+
+
+def process(
+    clip: Clip, root: Path, recipe: Recipe, load: LoadOptions
+) -> tuple[dict[str, Any], list[dict[str, Any]], RobotMotion | None]:
+    """One clip from file to judged segments: its row, its segments' rows, and its motion at the corpus rate."""
+    row = _new_row(clip)
+    try:
+        raw = source(clip.source).load(root, clip, load)
+        row |= {"source_fps": float(raw.fps), "source_frames": raw.frame_count, "note": raw.note}
+        row["body_model"] = raw.body_model if isinstance(raw, HumanMotion) else ""
+        motion, errors = _to_robot(raw, recipe, row)
+        states = forward_kinematics(G1, motion.qpos)
+        motion = replace(motion, contact=detect_contacts(G1, motion, states))
+        measures = frame_measures(G1, motion, states, position_error=errors[0], orientation_error=errors[1])
+    except Rejected as rejected:
+        return _reject(row, rejected, root), [], None
+    segments, lost = _judge(motion, measures, recipe)
+    return _conclude(row, motion.frame_count, segments, lost), segments, motion
+
+
+def check_ledger(out: Path) -> None:
+    """Frames in = kept + rejected + cut away, for every source; raises where the tables disagree."""
+    catalog.ledger(pl.scan_parquet(out / "catalog" / "clips-*.parquet"))
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Only one build at a time in a corpus; the lock goes with the process, however it ends."""
+    out.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(descriptor, 32).decode() or "unknown"
+            raise MotionloomError(f"{out} is being built by another process (pid {owner}): wait for it.") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _build_missing(
+    missing: pl.DataFrame, sources: dict[str, Path], out: Path, recipe: Recipe, load: LoadOptions,
+    scheduler: str, workers: int | None, progress: bool, results: list[dict],
+) -> list[executor.Failure]:  # fmt: skip
+    """Build the shards of these plan rows; fills `results`, gives the tasks that failed."""
+    count, frames = missing["shard"].n_unique(), int(missing["frames"].sum())
+    log.info("%d shards to build: %d clips, about %s frames", count, len(missing), f"{frames:,}")
+    _check_space(out, frames)
+    if scheduler == "local":
+        warm_up()  # here, once: the workers then find the compiled kernel in Warp's cache
+        workers = min(workers or executor.default_workers(), count)
+    (out / "shards").mkdir(exist_ok=True)
+    with Progress(count, frames, shown=progress) as bar:
+
+        def on_result(result: dict) -> None:
+            results.append(result)
+            bar.advance(result)
+
+        tasks = _tasks(missing, sources, out, recipe, load)
+        return executor.run(build_shard, tasks, scheduler=scheduler, workers=workers, on_result=on_result)
+
+
+def _tasks(
+    missing: pl.DataFrame, sources: dict[str, Path], out: Path, recipe: Recipe, load: LoadOptions
+) -> Iterator[dict[str, Any]]:
+    """One task per shard, made as it is asked for."""
+    roots = {name: str(root) for name, root in sources.items()}
+    common = {"out": str(out), "recipe": recipe.to_json(), "load": _pack(load), "roots": roots}
+    for (shard,), rows in missing.group_by("shard", maintain_order=True):
+        clips = rows.sort("clip", "source", "path", "part").drop("shard").to_dicts()
+        yield {**common, "shard": shard, "clips": clips, "estimated_frames": int(rows["frames"].sum())}
+
+
+def _pack(load: LoadOptions) -> dict[str, Any]:
+    return {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in vars(load).items()}
+
+
+def _unpack(packed: dict[str, Any]) -> LoadOptions:
+    paths = {name: Path(packed[name]) for name in ("body_models", "skeleton") if packed[name] is not None}
+    return LoadOptions(**packed | paths)
+
+
+def _clips_of(task: dict[str, Any], recipe: Recipe, load: LoadOptions) -> Iterator[tuple[dict, list[dict], Any]]:
+    """Every clip of a shard, done. Of files with the same bytes the first that gives a motion counts."""
+    taken: dict[str, str] = {}
+    for planned in task["clips"]:
+        names = ("source", "path", "part", "licence", "subject", "recording", "label", "byte_count")
+        clip = Clip(**{name: planned[name] for name in names}, key=planned["clip"])
+        first = planned["duplicate_of"] or taken.get(clip.key)
+        if first:
+            same = Rejected("duplicate_file", f"the same bytes as {first}", first=first)
+            yield _reject(_new_row(clip), same), [], None
+            continue
+        try:
+            row, segments, motion = process(clip, Path(task["roots"][clip.source]), recipe, load)
+        except Exception as error:
+            error.add_note(f"in {clip.source}:{clip.path}{f' [{clip.part}]' if clip.part else ''}")
+            raise
+        if row["frames"]:
+            taken[clip.key] = f"{clip.source}:{clip.path}"
+        yield row, segments, motion
+
+
+def _to_robot(raw: HumanMotion | RobotMotion, recipe: Recipe, row: dict[str, Any]) -> tuple[RobotMotion, tuple]:
+    """The robot's motion at the corpus rate, and how far it is from the person's, frame by frame."""
+    if isinstance(raw, RobotMotion):
+        motion = resample(raw, recipe.fps)
+        if motion.frame_count < 2:
+            raise Rejected("too_short", "fewer than two frames at the corpus rate", frames=raw.frame_count, minimum=2)
+        return replace(motion, qpos=np.ascontiguousarray(motion.qpos, np.float32)), (None, None)
+    done = retarget(raw, G1, recipe.retarget)
+    row["scale"] = float(done.scale)
+    return done.motion, (done.position_error, done.orientation_error)
+
+
+def _judge(motion: RobotMotion, measures: FrameMeasures, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Rows of the segments, kept and rejected, and the frames cut away between them by reason."""
+    segments, lost = [], {}
+    for span in cut(measures, recipe.cut):
+        if span.reason is not None:
+            lost[span.reason] = lost.get(span.reason, 0) + span.stop - span.start
+            continue
+        quality = summarise(measures, span.start, span.stop)
+        segment = {
+            "start": span.start,
+            "frames": span.stop - span.start,
+            "status": "kept",
+            "reason": None,
+            "numbers": None,
+        }
+        try:
+            recipe.gate.check(quality)
+        except Rejected as rejected:
+            segment |= {"status": "rejected", "reason": rejected.reason, "numbers": as_json(rejected.numbers)}
+        segments.append(segment | vars(quality))
+    return segments, lost
+
+
+def _conclude(row: dict[str, Any], frames: int, segments: list[dict[str, Any]], lost: dict[str, int]) -> dict[str, Any]:
+    """The clip's row with its frames told apart; a clip that kept nothing takes the reason that cost it most."""
+    kept = sum(s["frames"] for s in segments if s["status"] == "kept")
+    rejected = sum(s["frames"] for s in segments if s["status"] == "rejected")
+    if kept + rejected + sum(lost.values()) != frames:
+        raise AssertionError(f"{row['source']}:{row['path']}: spans do not tile the {frames} frames.")
+    row |= {"frames": frames, "frames_kept": kept, "frames_rejected": rejected, "frames_cut": sum(lost.values())}
+    if kept:
+        return row | {"status": "kept", "reason": None}
+    cost = dict(lost)
+    for segment in segments:
+        cost[segment["reason"]] = cost.get(segment["reason"], 0) + segment["frames"]
+    reason = max(sorted(cost), key=lambda name: cost[name])
+    return row | {"status": "rejected", "reason": reason, "detail": "no segment was kept", "numbers": as_json(cost)}
+
+
+def _new_row(clip: Clip) -> dict[str, Any]:
+    about = {
+        name: getattr(clip, name) for name in ("source", "path", "part", "licence", "subject", "recording", "label")
+    }
+    unknown = dict.fromkeys(("reason", "detail", "numbers", "source_fps", "source_frames", "scale"))
+    nothing = dict.fromkeys(("frames", "frames_kept", "frames_rejected", "frames_cut"), 0)
+    return {"clip": clip.key, **about, **unknown, **nothing, "status": "rejected", "body_model": "", "note": ""}
+
+
+def _reject(row: dict[str, Any], rejected: Rejected, root: Path | None = None) -> dict[str, Any]:
+    detail = rejected.detail
+    if root is not None:
+        # Where the files lie is no part of the corpus: moved, they give the same bytes.
+        detail = detail.replace(f"{root}/", "").replace(str(root), "")
+    return row | {"reason": rejected.reason, "detail": detail, "numbers": as_json(rejected.numbers)}
+
+
+def as_json(numbers: dict[str, Any]) -> str:
+    """Numbers as a JSON object; what JSON cannot write (NaN, infinity) stands as text."""
+
+    def plain(value: Any) -> Any:
+        value = value.item() if isinstance(value, np.generic) else value
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(value)
+        return value if isinstance(value, (int, float, str, bool)) or value is None else str(value)
+
+    return json.dumps({name: plain(value) for name, value in numbers.items()}, sort_keys=True)
+
+
+def _check_places(sources: dict[str, Path], out: Path) -> None:
+    for name, root in sources.items():
+        if out.is_relative_to(root):
+            raise MotionloomError(f"The corpus {out} lies inside the source {name} ({root}): put it elsewhere.")
+    if out.exists() and not out.is_dir():
+        raise MotionloomError(f"{out} is a file, not a folder.")
+    if out.is_dir() and not (out / "corpus.json").exists():
+        strange = sorted(e.name for e in out.iterdir() if e.name not in OWN_NAMES and not e.name.startswith(".tmp-"))
+        if strange:
+            raise MotionloomError(f"{out} holds other things ({strange[0]!r}): name an empty or new folder.")
+
+
+def _open_corpus(out: Path, recipe: Recipe) -> None:
+    """Write what the corpus is, or check that it is what this recipe makes."""
+    path = out / "corpus.json"
+    if not path.exists():
+        about = {
+            "format": FORMAT,
+            "recipe": json.loads(recipe.to_json()),
+            "recipe_hash": recipe.hash,
+            "robot": G1.name,
+            "joint_names": list(G1.joint_names),
+            "fps": recipe.fps,
+        }
+        plan.replace_file(
+            path, lambda temporary: temporary.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
+        )
+        return
+    try:
+        about = json.loads(path.read_text())
+        there, stored_hash = json.dumps(about["recipe"]), about["recipe_hash"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise MotionloomError(f"{path} is damaged ({error!r}): a corpus needs it; restore it or build anew.") from None
+    if stored_hash != recipe.hash:
+        raise RecipeMismatch(f"{out} was made by another recipe ({differences(there, recipe)}): name another folder.")
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Half-made things of runs that were killed: we hold the lock, so nobody is writing them."""
+    for folder in (out, out / "plans", out / "shards", out / "catalog"):
+        for path in folder.glob(".tmp-*"):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _check_space(out: Path, frames: int, *, least: int = 64 << 20) -> None:
+    free, likely = shutil.disk_usage(out).free, frames * 150
+    if free < least:
+        raise MotionloomError(f"{out}: only {free >> 20} MiB of disk are free; a build needs at least {least >> 20}.")
+    if free < likely:
+        log.warning("%d MiB of disk are free and the corpus may take %d", free >> 20, likely >> 20)
+
+
+def _stale(out: Path, finished: set[str]) -> bool:
+    """Does the catalog tell of other shards than there are?"""
+    try:
+        clips = pl.scan_parquet(out / "catalog" / "clips-*.parquet").select(pl.col("shard").unique()).collect()
+        pl.scan_parquet(out / "catalog" / "segments-*.parquet").collect_schema()
+    except (pl.exceptions.PolarsError, OSError):
+        return True
+    return set(clips["shard"]) != finished

@@ -1,0 +1,263 @@
+"""The command `loom`: scan, build, info, verify, demo.
+
+Heavy modules are imported inside the commands that need them, so that `loom --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from corpus.errors import MotionloomError
+
+SOURCE_NAMES = ("amass", "lafan1", "motionx", "phuma", "bvh", "robot", "synthetic")
+"""The keys of `corpus.sources.SOURCES`, repeated here because reading them there takes a second."""
+
+INTERRUPTED = 130
+"""Exit code after ctrl-C, as shells have it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit code: 0 only when nothing is missing."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    for name in ("pipelines", "corpus"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    with contextlib.suppress(ValueError):  # not the main thread: leave signals to whoever runs us
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return options.run(options)
+    except MotionloomError as error:
+        print(f"loom: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; run the same command to go on", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `loom info | head`
+        sys.stderr.close()
+        return 0
+
+
+def scan(options: argparse.Namespace) -> int:
+    """Print what lies in folders: files by extension, their size, about how many frames, and who could read them."""
+    from pipelines.survey import survey
+
+    rows = [row for place in options.folders for row in survey(*_folder(place))]
+    columns = ["folder", "source", "extension", "files", "size", "frames (about)", "hours (about)"]
+    _table(columns, [_survey_cells(row) for row in rows], numeric=columns[3:])
+    return 0
+
+
+def build(options: argparse.Namespace) -> int:
+    """Make a corpus, or complete one."""
+    from pipelines.build import build as make
+
+    recipe, load = _recipe(options)
+    outcome = make(
+        _sources(options.source), options.out, recipe, options.scheduler, options.workers, load=load, progress=True
+    )
+    for failure in outcome.failures:
+        print(f"loom: shard {failure.task['shard']} failed: {failure.error}", file=sys.stderr)
+        if options.traceback:
+            print(failure.trace, file=sys.stderr)
+    if not outcome.built_count and outcome.complete:
+        print(f"nothing to do: all {outcome.shard_count} shards of {options.out} exist ({outcome.seconds:.1f} s)")
+    else:
+        print(
+            f"built {outcome.built_count} of {outcome.shard_count} shards in {outcome.seconds:.1f} s: "
+            f"{outcome.frame_count:,} frames, {outcome.kept_count:,} kept; "
+            f"peak {outcome.peak_memory_mb:.0f} MiB per worker"
+        )
+        print(f"see: loom info {options.out}")
+    if not outcome.complete:
+        hint = "" if options.traceback else " (--traceback shows where)"
+        print(
+            f"loom: {len(outcome.missing)} shards are missing{hint}; run the same command to try again", file=sys.stderr
+        )
+    return 0 if outcome.complete else 1
+
+
+def info(options: argparse.Namespace) -> int:
+    """Print how a corpus's headline number is made up, and why the rest was left out."""
+    from pipelines.inventory import reject_reasons, totals
+
+    rows, fps = totals(options.out)
+    columns = ["source", "licence", "clips", "kept h", "rejected h", "cut h", "in h", "kept"]
+    _table(columns, [_ledger_cells(row, fps) for row in rows], numeric=columns[2:])
+    reasons = reject_reasons(options.out, limit=options.reasons)
+    if reasons:
+        _table(["left out", "reason", "count", "hours"], [
+            [kind, reason, f"{count:,}", _hours(frames, fps)] for kind, reason, count, frames in reasons
+        ], numeric=["count", "hours"])  # fmt: skip
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Check every byte of a corpus against its checksums, and the catalog against the shards."""
+    from pipelines.inventory import troubles
+
+    count = 0
+    for trouble in troubles(options.out):
+        print(trouble, file=sys.stderr)
+        count += 1
+    print(f"{options.out}: {f'{count} troubles' if count else 'whole'}")
+    return 1 if count else 0
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Build a small corpus from made-up files, or from the folders given, and show what came of it."""
+    from pipelines import demo as show
+
+    return int(show.main(options.out, _sources(options.data)) or 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="loom", description="Weave human motion of many formats into one G1 corpus.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(function, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(function.__name__, help=text, description=function.__doc__)
+        made.set_defaults(run=function)
+        return made
+
+    one = command(scan, "what lies in folders of motion files")
+    one.add_argument("folders", nargs="+", metavar="DIR", help="a folder, or SOURCE=DIR to use that source's reader")
+    _add_build_options(command(build, "make a corpus, or complete one"))
+    one = command(info, "what a corpus holds, and what was left out and why")
+    one.add_argument("out", type=Path, metavar="OUT")
+    one.add_argument("--reasons", type=int, default=15, metavar="N", help="how many reasons to list (default 15)")
+    command(verify, "check a corpus's checksums and tables").add_argument("out", type=Path, metavar="OUT")
+    one = command(demo, "build and show a small corpus")
+    one.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="where to (default demo-out)")
+    one.add_argument(
+        "--data", action="append", default=[], metavar="SOURCE=DIR", help="real files instead of made-up ones"
+    )
+    return parser
+
+
+def _add_build_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    names = ", ".join(SOURCE_NAMES)
+    add("--source", action="append", required=True, metavar="SOURCE=DIR", help=f"may be repeated; sources: {names}")
+    add("--out", type=Path, required=True, metavar="DIR", help="the corpus")
+    add("--workers", type=_positive, metavar="N", help="processes on this machine (default: one per core)")
+    add("--scheduler", default="local", metavar="local|tcp://…", help="where tasks run: here, or a Dask scheduler")
+    add("--traceback", action="store_true", help="show where failed tasks failed")
+    files = parser.add_argument_group("files")
+    files.add_argument("--body-models", type=Path, metavar="DIR", help="your SMPL-X or SMPL-H files (smplx layout)")
+    files.add_argument("--skeleton", type=Path, metavar="FILE", help="TOML or JSON that maps a BVH skeleton's joints")
+    files.add_argument("--quat", choices=("auto", "wxyz", "xyzw"), help="quaternion order in robot CSV files")
+    files.add_argument("--fps", type=float, metavar="HZ", help="frame rate of files that carry none")
+    choice = parser.add_argument_group("what is kept")
+    choice.add_argument("--recipe", type=Path, metavar="FILE", help="JSON with any choices, or a corpus.json")
+    choice.add_argument("--min-s", type=float, metavar="S", help="shortest segment [s]")
+    choice.add_argument("--max-s", type=float, metavar="S", help="longest segment [s]")
+    choice.add_argument("--foot-slide", type=float, metavar="M/S", help="most foot slide of a segment that is kept")
+    choice.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any other choice, as in gate.penetration=0.03"
+    )
+
+
+def _recipe(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The recipe and the readers' options that the command line asks for."""
+    from corpus.sources.options import LoadOptions
+    from pipelines.recipe import Recipe, with_choice
+
+    recipe = Recipe()
+    if options.recipe is not None:
+        recipe = Recipe.from_json(_read(options.recipe))
+    named = {"cut.min_s": options.min_s, "cut.max_s": options.max_s, "gate.foot_slide": options.foot_slide}
+    chosen = [(name, json.dumps(value)) for name, value in named.items() if value is not None]
+    for name, value in [*chosen, *(_pair(text, "NAME=VALUE") for text in options.set)]:
+        recipe = with_choice(recipe, name, value)
+    return recipe, LoadOptions(
+        body_models=options.body_models,
+        skeleton=options.skeleton,
+        quaternion=options.quat or recipe.load.quaternion,
+        fps=recipe.load.fps if options.fps is None else options.fps,
+    )
+
+
+def _sources(texts: Sequence[str]) -> dict[str, Path]:
+    sources: dict[str, Path] = {}
+    for text in texts:
+        name, folder = _pair(text, "SOURCE=DIR")
+        if name not in SOURCE_NAMES:
+            raise MotionloomError(f"No source named {name!r}. Known: {', '.join(sorted(SOURCE_NAMES))}.")
+        if name in sources:
+            raise MotionloomError(f"Source {name} is given twice: put both folders into one and name that.")
+        sources[name] = Path(folder)
+    return sources
+
+
+def _folder(text: str) -> tuple[Path, str | None]:
+    """DIR or SOURCE=DIR; a folder whose name holds "=" is a folder."""
+    name, _, folder = text.partition("=")
+    if folder and not Path(text).is_dir():
+        return _sources([text])[name], name
+    return Path(text), None
+
+
+def _pair(text: str, form: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not name or not value:
+        raise MotionloomError(f"Expected {form}, not {text!r}.")
+    return name, value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MotionloomError(f"{path} cannot be read: {error}.") from None
+
+
+def _survey_cells(row) -> list[str]:
+    size, hours = _size(row.byte_count), f"{row.frames / 50 / 3600:,.2f}"
+    return [row.folder, row.source, row.extension, f"{row.file_count:,}", size, f"{row.frames:,}", hours]
+
+
+def _ledger_cells(row: dict[str, Any], fps: float) -> list[str]:
+    share = f"{row['frames_kept'] / row['frames']:.1%}" if row["frames"] else "–"
+    frames = [row[name] for name in ("frames_kept", "frames_rejected", "frames_cut", "frames")]
+    return [row["source"], row["licence"], f"{row['clips']:,}", *(_hours(n, fps) for n in frames), share]
+
+
+def _hours(frames: int, fps: float) -> str:
+    return f"{frames / fps / 3600:,.3f}"
+
+
+def _size(byte_count: int) -> str:
+    value = float(byte_count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
+
+
+def _table(columns: list[str], rows: list[list[str]], *, numeric: Sequence[str] = ()) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numeric else "left", no_wrap=column in numeric)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # Text: a file's name is no markup
+    Console().print(table)

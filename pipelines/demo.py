@@ -1,0 +1,135 @@
+"""Show the whole way on small data: files of four data sets, some broken, become a corpus, a report and batches."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from corpus.catalog import Corpus
+from corpus.loader import batches
+from corpus.sources.synthetic import write_demo_data
+from pipelines.build import Outcome, build
+from pipelines.inventory import reject_reasons, totals
+from pipelines.report import write_report
+
+BATCH_SIZE, WINDOW, STEPS = 256, 64, 100
+"""Windows in a batch, frames in a window, batches drawn."""
+
+
+def main(out: Path, sources: dict[str, Path] | None = None) -> int:
+    """Build a corpus below `out` from `sources`, or from made-up files where none are given; gives the exit code."""
+    console, start = Console(), time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    corpus_folder = out / ("own-corpus" if sources else "corpus")
+    if not sources:
+        sources = write_demo_data(out / "data")
+        count = sum(1 for path in (out / "data").rglob("*") if path.is_file())
+        console.print(
+            f"wrote {count} made-up files for {', '.join(sorted(sources))} below {out / 'data'}, some of them broken"
+        )
+    outcome = build(sources, corpus_folder, progress=True)
+    show_outcome(console, outcome)
+    show_ledger(console, corpus_folder)
+    show_rejects(console, corpus_folder)
+    draw_batches(console, corpus_folder)
+    commands = next_steps(corpus_folder, sources)
+    write_report(corpus_folder, out / "report.html", commands=commands)
+    console.print(f"\nreport: {out / 'report.html'}  ({time.monotonic() - start:.0f} s in all)")
+    console.print("go on with:\n" + "\n".join(f"  {line}" for line in commands), highlight=False, soft_wrap=True)
+    return 0 if outcome.complete else 1
+
+
+def show_outcome(console: Console, outcome: Outcome) -> None:
+    if not outcome.built_count and outcome.complete:
+        console.print(f"nothing to build: all {outcome.shard_count} shards exist")
+    else:
+        rate = outcome.frame_count / max(outcome.worker_seconds, 1e-9)
+        console.print(
+            f"built {outcome.built_count} of {outcome.shard_count} shards: {outcome.frame_count:,} frames, "
+            f"{rate:,.0f} per second of a worker, at most {outcome.peak_memory_mb:.0f} MiB in one"
+        )
+    for failure in outcome.failures:
+        console.print(Text(f"shard {failure.task['shard']} failed: {failure.error}", style="red"))
+
+
+def show_ledger(console: Console, out: Path) -> None:
+    """What was kept: hours in = kept + rejected + cut away."""
+    rows, fps = totals(out)
+    columns = ("source", "licence", "clips", "kept s", "rejected s", "cut s", "in s")
+    names = ("frames_kept", "frames_rejected", "frames_cut", "frames")
+    cells = [[row["source"], row["licence"], row["clips"], *(f"{row[n] / fps:,.1f}" for n in names)] for row in rows]
+    console.print(_table("What was kept", columns, cells, numeric=columns[2:]))
+
+
+def show_rejects(console: Console, out: Path) -> None:
+    """Why the rest was not: each reason with its count and one example."""
+    _, fps = totals(out)
+    example = {(row["kind"], row["reason"]): row["example"] for row in _examples(out).to_dicts()}
+    cells = [
+        [kind, reason, count, f"{frames / fps:,.1f}", example.get((kind, reason), "")]
+        for kind, reason, count, frames in reject_reasons(out, limit=40)
+    ]
+    columns = ("what", "reason", "count", "seconds", "for example")
+    console.print(_table("What was left out", columns, cells, numeric=("count", "seconds")))
+
+
+def draw_batches(console: Console, out: Path) -> None:
+    """Batches of windows with equal weights: shapes, and how fast they come on one core."""
+    corpus = Corpus.open(out)
+    lengths = corpus.segments.filter(pl.col("status") == "kept").select("frames").collect()["frames"]
+    if not len(lengths) or lengths.max() < 2:
+        console.print("no segment was kept: no batches to draw")
+        return
+    window = min(WINDOW, int(lengths.max()))
+    drawn = batches(
+        corpus, batch_size=BATCH_SIZE, window=window, weights=np.ones(len(lengths)), seed=0, steps=STEPS + 1
+    )
+    first = next(drawn)
+    start = time.perf_counter()
+    count = sum(1 for _ in drawn)
+    seconds = time.perf_counter() - start
+    shapes = ", ".join(
+        f"{name} {'×'.join(map(str, array.shape))} {array.dtype}"
+        for name in ("qpos", "velocity", "contact", "segment", "frame")
+        if (array := getattr(first, name)) is not None
+    )
+    rate = count * BATCH_SIZE * window / max(seconds, 1e-9)
+    console.print(f"batches with equal weights: {shapes}; {rate / 1e6:.1f} M frames/s", highlight=False, soft_wrap=True)
+
+
+def next_steps(out: Path, sources: dict[str, Path]) -> list[str]:
+    given = " ".join(f"--source {name}={root}" for name, root in sorted(sources.items()))
+    return [
+        f"loom info {out}      # what it holds",
+        f"loom verify {out}    # every checksum",
+        f"loom build {given} --out {out}      # does what is missing: new files, or all of it after ctrl-C",
+        "loom build --source amass=DIR --source lafan1=DIR --source motionx=DIR --source phuma=DIR --out my-corpus",
+        f'python -c "from pathlib import Path; from corpus.catalog import Corpus; '
+        f"print(Corpus.open(Path('{out}')).segments.collect())\"",
+    ]
+
+
+def _examples(out: Path) -> pl.DataFrame:
+    """One file for every reason."""
+    corpus = Corpus.open(out)
+    clips = corpus.clips.select("clip", "reason", example=pl.format("{}: {}", "source", "path"), status="status")
+    left_out = clips.filter(pl.col("status") == "rejected").select(pl.lit("clips").alias("kind"), "reason", "example")
+    rejected = corpus.segments.filter(pl.col("status") == "rejected").select("clip", "reason")
+    of_clip = clips.select("clip", "example").unique("clip", keep="first", maintain_order=True)
+    segments = rejected.join(of_clip, on="clip").select(pl.lit("segments").alias("kind"), "reason", "example")
+    return pl.concat([left_out, segments]).group_by("kind", "reason").agg(pl.col("example").min()).collect()
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[list], *, numeric: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numeric else "left", no_wrap=column in numeric)
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))  # Text: a file's name is no markup
+    return table

@@ -1,0 +1,89 @@
+"""What a corpus holds and whether it is whole: behind `loom info` and `loom verify`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from corpus.store import verify_shard
+
+from corpus.errors import MotionloomError
+from pipelines import plan
+from pipelines.build import check_ledger
+
+
+def totals(out: Path) -> tuple[list[dict[str, Any]], float]:
+    """Clips and frames per source and licence, with a last row for all of them; and the corpus's frame rate [Hz]."""
+    fps = _about(out)["fps"]
+    frames = ("frames_kept", "frames_rejected", "frames_cut", "frames")
+    sums = [pl.len().alias("clips"), *(pl.col(name).sum() for name in frames)]
+    clips = _table(out, "clips")
+    rows = clips.group_by("source", "licence").agg(sums).sort("source", "licence").collect().to_dicts()
+    return [*rows, {"source": "all", "licence": "", **clips.select(sums).collect().to_dicts()[0]}], fps
+
+
+def reject_reasons(out: Path, *, limit: int) -> list[tuple[str, str, int, int]]:
+    """(clips or segments, reason, how many, frames lost), the most frequent first."""
+    left_out = pl.col("status") == "rejected"
+    tables = []
+    for kind in ("clips", "segments"):
+        rows = (
+            _table(out, kind).filter(left_out).group_by("reason").agg(pl.len().alias("count"), pl.col("frames").sum())
+        )
+        tables.append(rows.with_columns(kind=pl.lit(kind)).select("kind", "reason", "count", "frames"))
+    table = pl.concat(tables).sort("count", "kind", "reason", descending=[True, False, False]).head(limit).collect()
+    return table.rows()
+
+
+def troubles(out: Path) -> Iterator[str]:
+    """Everything that is wrong with a corpus, a line each: damage, gaps, and tables that disagree."""
+    _about(out)
+    finished = plan.finished_shards(out)
+    for shard in sorted(finished):
+        yield from (line if shard in line else f"{shard}: {line}" for line in verify_shard(out / "shards" / shard))
+    _, planned = plan.read_plan(out)
+    for shard in sorted(set(planned["shard"]) - finished):
+        yield f"{shard}: planned, but not there; run the build again"
+    try:
+        yield from _catalog_troubles(out, finished)
+    except MotionloomError as error:
+        yield str(error)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        yield f"{out / 'catalog'}: cannot be read ({error}); run the build again to fold it anew"
+
+
+def _catalog_troubles(out: Path, finished: set[str]) -> Iterator[str]:
+    clips = _table(out, "clips")
+    told = set(clips.select(pl.col("shard").unique()).collect()["shard"])
+    for shard in sorted(told ^ finished):
+        yield f"{shard}: {'in the catalog but not on disk' if shard in told else 'not in the catalog'}"
+    twice = clips.group_by(plan.IDENTITY).agg(pl.col("shard")).filter(pl.col("shard").len() > 1).collect()
+    for row in twice.sort(plan.IDENTITY).head(20).to_dicts():
+        yield f"{row['source']}:{row['path']} stands in the catalog {len(row['shard'])} times"
+    kept = _table(out, "segments").filter(pl.col("status") == "kept").select(pl.col("frames").sum()).collect().item()
+    ledger = clips.select(pl.col("frames_kept").sum()).collect().item()
+    if kept != ledger:
+        yield f"catalog: kept segments have {kept} frames, the clips' rows say {ledger}"
+    try:
+        check_ledger(out)
+    except Exception as error:  # whatever it raises, it is what we came to hear
+        yield f"ledger: {error}"
+
+
+def _table(out: Path, name: str) -> pl.LazyFrame:
+    files = sorted((out / "catalog").glob(f"{name}-*.parquet"))
+    if not files:
+        raise MotionloomError(f"{out} has no catalog yet: run the build to its end first.")
+    return pl.scan_parquet(files)
+
+
+def _about(out: Path) -> dict[str, Any]:
+    try:
+        return json.loads((out / "corpus.json").read_text())
+    except FileNotFoundError:
+        raise MotionloomError(f"{out} is no corpus: it has no corpus.json.") from None
+    except (ValueError, OSError) as error:
+        raise MotionloomError(f"{out / 'corpus.json'} is damaged: {error}.") from None

@@ -1,0 +1,282 @@
+"""Plan a build: find the clips, know each by its content, and deal them out to shards. What is planned stays planned.
+
+A shard's clips and its name depend on the files and the recipe alone, not on workers, order or where the files lie. The
+plan is one Parquet file with a row per clip, written whole before the first shard is built; the one with the highest
+number counts. A later run keeps the shards that exist and those it can still build, and deals out only what is new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from corpus.sources.files import open_path
+
+from corpus.errors import MotionloomError, Rejected
+from corpus.motion import Clip
+from corpus.sources import source
+
+SHARD_FRAMES = 200_000
+"""About how many frames make a shard."""
+SMALL_SHARD_FRAMES = 6_000
+"""A small corpus is cut finer, down to about this many frames, so that it fills the workers."""
+SMALL_SHARD_COUNT = 32
+"""… but into no more shards than this."""
+CLIP_FRAMES_LIMIT = 1_000_000
+"""No file counts for more frames than this when the shards are balanced: it is probably no motion at all."""
+
+IDENTITY = ["source", "path", "part", "clip"]
+"""What makes a row: the same bytes under two names are two rows."""
+
+CLIP_COLUMNS: dict[str, type[pl.DataType]] = {
+    "source": pl.String,
+    "path": pl.String,
+    "part": pl.String,
+    "licence": pl.String,
+    "subject": pl.String,
+    "recording": pl.String,
+    "label": pl.String,
+    "byte_count": pl.Int64,
+    "frames": pl.Int64,
+}
+"""A scanned clip; `frames` is an estimate from the file's size."""
+
+PLAN_COLUMNS = {"shard": pl.String, "clip": pl.String, **CLIP_COLUMNS, "duplicate_of": pl.String}
+"""A planned clip; `duplicate_of` names a clip of the same bytes in an older shard, empty where there is none."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    rows: pl.DataFrame
+    """Every clip with its shard, sorted by shard."""
+    missing: pl.DataFrame
+    """The rows of shards that do not exist yet."""
+    gone_count: int
+    """Clips in existing shards whose file has vanished or changed since."""
+
+    @property
+    def shards(self) -> set[str]:
+        return set(self.rows["shard"].unique())
+
+
+def scan_sources(roots: dict[str, Path]) -> pl.DataFrame:
+    """One row per clip of all sources, with columns `CLIP_COLUMNS`; a folder without files is an error."""
+    tables = []
+    for name, root in sorted(roots.items()):
+        reader = source(name)
+        if not root.is_dir():
+            raise MotionloomError(f"{name}: {root} is not a folder.")
+        table = _clip_table(reader.scan(root), reader.bytes_per_frame)
+        if table.is_empty():
+            raise MotionloomError(f"{name}: {root} holds no files.")
+        tables.append(table)
+    if not tables:
+        raise MotionloomError("No source given: pass at least one name and folder.")
+    return pl.concat(tables)
+
+
+def add_keys(clips: pl.DataFrame, roots: dict[str, Path], cache: Path, *, threads: int = 8) -> pl.DataFrame:
+    """The clips with a column `clip`: the hash of each file's content.
+
+    Hashes are remembered in the file `cache` by path, size and time of change, so that only new files are read.
+    """
+    known = _read_cache(cache)
+    files = clips.select("source", "path").unique().sort("source", "path").rows()
+    fresh: list[tuple[str, int, int, str]] = []
+
+    def digest(file: tuple[str, str]) -> str:
+        name, path = file
+        try:
+            place = open_path(roots[name], Clip(name, path, licence=""))
+            stat = place.stat()
+            absolute = os.fsencode(place).decode("utf-8", "backslashreplace")
+            stamp = (stat.st_size, stat.st_mtime_ns)
+            if known.get(absolute, ("",))[:2] == stamp:
+                return known[absolute][2]
+            content = _file_digest(place)
+        except (Rejected, OSError):
+            # Nobody can read it, so its name has to do; loading it says why.
+            return _digest(f"unreadable\0{name}\0{path}")
+        fresh.append((absolute, *stamp, content))
+        return content
+
+    digests: list[str] = []
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            for start in range(0, len(files), 50_000):
+                digests += pool.map(digest, files[start : start + 50_000])
+    finally:
+        _write_cache(cache, known, fresh)
+    keyed = pl.DataFrame(
+        [(*file, key) for file, key in zip(files, digests, strict=True)], ["source", "path", "clip"], orient="row"
+    )
+    clips = clips.join(keyed, on=["source", "path"], how="left")
+    of_part = pl.struct("clip", "part").map_elements(lambda row: _digest(f"{row['clip']}\0{row['part']}"), pl.String)
+    return clips.with_columns(pl.when(pl.col("part") == "").then(pl.col("clip")).otherwise(of_part).alias("clip"))
+
+
+def make_plan(clips: pl.DataFrame, out: Path, recipe_hash: str) -> Plan:
+    """Bring the stored plan of a corpus up to date with what the sources hold now, and store it."""
+    number, stored = read_plan(out)
+    finished = finished_shards(out)
+    stored = pl.concat([stored, *(_adopt(out, shard) for shard in sorted(finished - set(stored["shard"])))])
+    done = stored.filter(pl.col("shard").is_in(list(finished)))
+    pending = _still_possible(stored.join(done, on="shard", how="anti"), done, clips)
+    new = clips.join(pl.concat([done, pending]), on=IDENTITY, how="anti")
+    while len(touched := pending.join(new, on="clip", how="semi")):
+        # A copy of an unbuilt clip has come: plan both anew, so that one shard decides which of them is kept.
+        pending = pending.join(touched, on="shard", how="anti")
+        new = clips.join(pl.concat([done, pending]), on=IDENTITY, how="anti")
+    rows = pl.concat([done, pending, deal(_mark_copies(new, done, out), recipe_hash)]).sort("shard", *IDENTITY)
+    if not rows.equals(stored.sort("shard", *IDENTITY)) or number == 0:
+        _write_plan(out, number + 1, rows)
+    missing = rows.join(done, on="shard", how="anti").sort("shard", *IDENTITY)
+    return Plan(rows, missing, len(done.join(clips, on=IDENTITY, how="anti")))
+
+
+def deal(clips: pl.DataFrame, recipe_hash: str) -> pl.DataFrame:
+    """Give each clip (`PLAN_COLUMNS` but for the shard) its shard, as even in frames as whole clips allow; clips of the same bytes go to the same shard.
+
+    Clips are taken in the order of their content's hash, so each shard is a random sample of the whole.
+    """
+    if clips.is_empty():
+        return clips.with_columns(shard=pl.lit("")).select(list(PLAN_COLUMNS)).clear()
+    group = clips.group_by("clip").agg(pl.col("frames").max().clip(1, CLIP_FRAMES_LIMIT)).sort("clip")
+    total = int(group["frames"].sum())
+    count = shard_count(total)
+    # The middle of each group decides: (frames before + half of its own) / total.
+    middle = 2 * (pl.col("frames").cum_sum() - pl.col("frames")) + pl.col("frames")
+    group = group.select("clip", index=(middle * count // (2 * total)).clip(0, count - 1))
+    dealt = clips.join(group, on="clip").sort("clip", "source", "path", "part")
+    names = []
+    for (index,), rows in dealt.group_by("index", maintain_order=True):
+        names.append((index, shard_id(rows, recipe_hash)))
+    named = pl.DataFrame(names, {"index": dealt.schema["index"], "shard": pl.String}, orient="row")
+    return dealt.join(named, on="index").select(list(PLAN_COLUMNS))
+
+
+def shard_count(frames: int) -> int:
+    """How many shards a number of frames is cut into; a function of the data alone."""
+    return max(-(-frames // SHARD_FRAMES), min(SMALL_SHARD_COUNT, -(-frames // SMALL_SHARD_FRAMES)))
+
+
+def shard_id(rows: pl.DataFrame, recipe_hash: str) -> str:
+    """Hash of a shard's clips and the recipe, 16 hexadecimal digits."""
+    digest = hashlib.blake2b(recipe_hash.encode(), digest_size=8)
+    for row in rows.select("clip", "source", "path", "part").rows():
+        digest.update(("\0".join(row) + "\n").encode())
+    return digest.hexdigest()
+
+
+def finished_shards(out: Path) -> set[str]:
+    """Shards that exist: they appeared by one rename, so they are whole."""
+    shards = out / "shards"
+    if not shards.is_dir():
+        return set()
+    return {e.name for e in os.scandir(shards) if not e.name.startswith(".") and (Path(e) / "shard.json").exists()}
+
+
+def read_plan(out: Path) -> tuple[int, pl.DataFrame]:
+    """Number and rows of the plan that counts; 0 and no rows where there is none yet."""
+    plans = sorted((out / "plans").glob("[0-9]*.parquet"))
+    if not plans:
+        return 0, pl.DataFrame(schema=PLAN_COLUMNS)
+    try:
+        return int(plans[-1].stem), pl.read_parquet(plans[-1]).select(list(PLAN_COLUMNS))
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        raise MotionloomError(f"{plans[-1]} is damaged ({error}): delete it and build again.") from None
+
+
+def _still_possible(pending: pl.DataFrame, done: pl.DataFrame, clips: pl.DataFrame) -> pl.DataFrame:
+    """Rows of unbuilt shards all of whose clips are still there, and in no existing shard."""
+    vanished = pending.join(clips, on=IDENTITY, how="anti")
+    taken = pending.join(done, on=IDENTITY, how="semi")
+    return pending.join(pl.concat([vanished, taken]), on="shard", how="anti")
+
+
+def _mark_copies(new: pl.DataFrame, done: pl.DataFrame, out: Path) -> pl.DataFrame:
+    """Name, for each new clip, the one of the same bytes that an existing shard has made a motion of."""
+    shards = done.join(new, on="clip", how="semi")["shard"].unique().sort()
+    tables = [pl.read_parquet(out / "shards" / shard / "clips.parquet") for shard in shards]
+    schema = {"clip": pl.String, "duplicate_of": pl.String}
+    first = [
+        t.filter(pl.col("frames") > 0).select("clip", duplicate_of=pl.format("{}:{}", "source", "path")) for t in tables
+    ]
+    known = pl.concat([pl.DataFrame(schema=schema), *first]).sort("clip", "duplicate_of").unique("clip", keep="first")
+    return new.join(known, on="clip", how="left").with_columns(pl.col("duplicate_of").fill_null(""))
+
+
+def _adopt(out: Path, shard: str) -> pl.DataFrame:
+    """Plan rows of a shard that exists though no plan names it: the plan was lost."""
+    rows = pl.read_parquet(out / "shards" / shard / "clips.parquet")
+    absent = {"byte_count": pl.lit(0, pl.Int64), "duplicate_of": pl.lit(""), "frames": pl.col("frames").fill_null(0)}
+    rows = rows.with_columns(**absent, shard=pl.lit(shard)).select(list(PLAN_COLUMNS)).cast(dict(PLAN_COLUMNS))
+    return rows.with_columns(pl.col(pl.String).fill_null(""))
+
+
+def _write_plan(out: Path, number: int, rows: pl.DataFrame) -> None:
+    folder = out / "plans"
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / f"{number:05d}.parquet", lambda path: rows.write_parquet(path))
+    for old in folder.glob("[0-9]*.parquet"):
+        if int(old.stem) < number:
+            old.unlink()
+
+
+def replace_file(path: Path, write) -> None:
+    """Let `write(temporary path)` make a file, and put it in place by one rename once it is safe on the disk."""
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    try:
+        write(temporary)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _clip_table(clips: Iterable[Clip], bytes_per_frame: float, *, chunk: int = 100_000) -> pl.DataFrame:
+    """Clips as a table, a chunk at a time: millions of them as Python objects would not fit."""
+    tables, rows = [pl.DataFrame(schema=CLIP_COLUMNS)], []
+    for clip in clips:
+        frames = min(max(int(clip.byte_count / bytes_per_frame), 1), CLIP_FRAMES_LIMIT)
+        about = (clip.licence, clip.subject, clip.recording, clip.label, clip.byte_count, frames)
+        rows.append((clip.source, clip.path, clip.part, *about))
+        if len(rows) == chunk:
+            tables.append(pl.DataFrame(rows, CLIP_COLUMNS, orient="row"))
+            rows = []
+    return pl.concat([*tables, pl.DataFrame(rows, CLIP_COLUMNS, orient="row")])
+
+
+def _file_digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _read_cache(cache: Path) -> dict[str, tuple[int, int, str]]:
+    try:
+        return {path: (size, mtime, digest) for path, size, mtime, digest in pl.read_parquet(cache).rows()}
+    except (pl.exceptions.PolarsError, OSError, ValueError):
+        return {}  # none yet, or damaged: the files are read again
+
+
+def _write_cache(cache: Path, known: dict[str, tuple[int, int, str]], fresh: list[tuple[str, int, int, str]]) -> None:
+    if not fresh:
+        return
+    known = known | {path: (size, mtime, digest) for path, size, mtime, digest in fresh}
+    schema = {"path": pl.String, "size": pl.Int64, "mtime_ns": pl.Int64, "digest": pl.String}
+    table = pl.DataFrame([(path, *rest) for path, rest in sorted(known.items())], schema, orient="row")
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(cache, lambda path: table.write_parquet(path))

@@ -1,0 +1,298 @@
+"""A plan deals clips to shards by their content alone, and what is planned stays planned."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from corpus.errors import MotionloomError, UnknownSource
+from pipelines import plan
+
+RECIPE = "r" * 32
+
+
+def clip_table(names: dict[str, str], *, source: str = "robot", frames: int = 3000) -> pl.DataFrame:
+    """Clips by path, with a text that stands for their content."""
+    rows = [
+        (source, path, "", "open", "", path, "", 100, frames, plan._digest(content)) for path, content in names.items()
+    ]
+    return pl.DataFrame(rows, {**plan.CLIP_COLUMNS, "clip": pl.String}, orient="row")
+
+
+def numbered(count: int, **options) -> pl.DataFrame:
+    return clip_table({f"{i:04d}.csv": f"content {i}" for i in range(count)}, **options)
+
+
+def deal(clips: pl.DataFrame, recipe_hash: str) -> pl.DataFrame:
+    return plan.deal(clips.with_columns(duplicate_of=pl.lit("")), recipe_hash)
+
+
+def pretend_built(out: Path, shard: str, rows: pl.DataFrame, *, frames: int = 100) -> None:
+    folder = out / "shards" / shard
+    folder.mkdir(parents=True)
+    rows = rows.filter(pl.col("shard") == shard).with_columns(frames=pl.lit(frames))
+    rows.write_parquet(folder / "clips.parquet")
+    (folder / "shard.json").write_text(json.dumps({"shard": shard}))
+
+
+def shards_by_path(made: plan.Plan) -> dict[str, str]:
+    return dict(made.rows.select("path", "shard").rows())
+
+
+# --- dealing
+
+
+@pytest.mark.parametrize(
+    ("frames", "count"),
+    [(1, 1), (6_000, 1), (6_001, 2), (60_000, 10), (192_000, 32), (5_000_000, 32), (6_400_001, 33), (2e9, 10_000)],
+)
+def test_shard_count_is_a_function_of_the_data(frames, count):
+    assert plan.shard_count(int(frames)) == count
+
+
+def test_the_order_of_files_does_not_matter():
+    clips = numbered(300)
+    shuffled = clips.sample(fraction=1, shuffle=True, seed=3)
+    first, second = (deal(c, RECIPE).sort(plan.IDENTITY) for c in (clips, shuffled))
+    assert first.equals(second)
+
+
+def test_every_clip_is_dealt_once_and_shards_are_even():
+    clips = numbered(2000, frames=300)
+    dealt = deal(clips, RECIPE)
+    assert sorted(dealt["path"]) == sorted(clips["path"])
+    sizes = dealt.group_by("shard").agg(pl.col("frames").sum())["frames"]
+    assert len(sizes) == 32
+    assert sizes.min() > 0.9 * sizes.mean() and sizes.max() < 1.1 * sizes.mean()
+
+
+def test_shards_are_samples_of_the_whole():
+    """Neighbours in the folder are not neighbours in the shards."""
+    dealt = deal(numbered(640), RECIPE).sort("path")
+    pairs = list(zip(dealt["shard"], dealt["shard"][1:], strict=False))
+    together = sum(a == b for a, b in pairs) / len(pairs)
+    assert together < 0.1  # by chance 1/32
+
+
+def test_clips_of_the_same_bytes_share_a_shard():
+    names = {f"{i}.csv": f"content {i // 3}" for i in range(300)}
+    dealt = deal(clip_table(names), RECIPE)
+    assert dealt.group_by("clip").agg(pl.col("shard").n_unique())["shard"].max() == 1
+
+
+def test_a_shards_name_hangs_on_its_clips_and_the_recipe():
+    rows = deal(numbered(1), RECIPE)
+    name = rows["shard"][0]
+    assert len(name) == 16 and int(name, 16) >= 0
+    assert deal(numbered(1), "other")["shard"][0] != name
+    assert deal(clip_table({"0000.csv": "else"}), RECIPE)["shard"][0] != name
+    assert deal(clip_table({"renamed.csv": "content 0"}), RECIPE)["shard"][0] != name
+
+
+def test_one_absurd_file_does_not_make_millions_of_shards():
+    clips = pl.concat([numbered(10), clip_table({"huge.bin": "huge"}, frames=10**13)])
+    assert deal(clips, RECIPE)["shard"].n_unique() <= 32
+
+
+# --- keeping a plan
+
+
+def test_a_plan_is_stored_before_anything_is_built_and_found_again(tmp_path):
+    made = plan.make_plan(numbered(50), tmp_path, RECIPE)
+    stored = (tmp_path / "plans" / "00001.parquet").read_bytes()
+    again = plan.make_plan(numbered(50), tmp_path, RECIPE)
+    assert again.rows.equals(made.rows) and again.missing.equals(made.missing)
+    assert [p.name for p in (tmp_path / "plans").iterdir()] == ["00001.parquet"]
+    assert (tmp_path / "plans" / "00001.parquet").read_bytes() == stored
+
+
+def test_only_what_is_missing_is_left_to_do(tmp_path):
+    made = plan.make_plan(numbered(50), tmp_path, RECIPE)
+    done = sorted(made.shards)[::2]
+    for shard in done:
+        pretend_built(tmp_path, shard, made.rows)
+    again = plan.make_plan(numbered(50), tmp_path, RECIPE)
+    assert set(again.missing["shard"]) == made.shards - set(done)
+    assert again.shards == made.shards
+
+
+def test_growth_adds_shards_and_leaves_the_old_ones(tmp_path):
+    old = plan.make_plan(numbered(40), tmp_path, RECIPE)
+    pretend_built(tmp_path, min(old.shards), old.rows)
+    grown = plan.make_plan(numbered(60), tmp_path, RECIPE)
+    before, after = shards_by_path(old), shards_by_path(grown)
+    assert {path: after[path] for path in before} == before
+    assert len(after) == 60 and not {after[p] for p in after.keys() - before.keys()} & old.shards
+    assert [p.name for p in (tmp_path / "plans").iterdir()] == ["00002.parquet"]
+
+
+def test_clips_of_unbuilt_shards_whose_neighbour_vanished_are_planned_anew(tmp_path):
+    old = plan.make_plan(numbered(40), tmp_path, RECIPE)
+    gone = old.rows["path"][0]
+    hit = old.rows["shard"][0]
+    left = numbered(40).filter(pl.col("path") != gone)
+    made = plan.make_plan(left, tmp_path, RECIPE)
+    assert sorted(made.rows["path"]) == sorted(left["path"])
+    assert hit not in made.shards and old.shards - {hit} <= made.shards
+
+
+def test_clips_of_built_shards_stay_when_their_file_vanishes(tmp_path):
+    old = plan.make_plan(numbered(10), tmp_path, RECIPE)
+    for shard in old.shards:
+        pretend_built(tmp_path, shard, old.rows)
+    made = plan.make_plan(numbered(7), tmp_path, RECIPE)
+    assert made.missing.is_empty() and len(made.rows) == 10 and made.gone_count == 3
+
+
+def test_a_changed_file_is_a_new_clip(tmp_path):
+    old = plan.make_plan(clip_table({"a.csv": "one"}), tmp_path, RECIPE)
+    pretend_built(tmp_path, *old.shards, old.rows)
+    made = plan.make_plan(clip_table({"a.csv": "two"}), tmp_path, RECIPE)
+    assert len(made.missing) == 1 and made.missing["clip"][0] == plan._digest("two") and made.gone_count == 1
+
+
+def test_a_new_copy_of_a_built_motion_is_marked(tmp_path):
+    old = plan.make_plan(clip_table({"a.csv": "one"}), tmp_path, RECIPE)
+    pretend_built(tmp_path, *old.shards, old.rows)
+    made = plan.make_plan(clip_table({"a.csv": "one", "b.csv": "one", "c.csv": "three"}), tmp_path, RECIPE)
+    assert dict(made.missing.select("path", "duplicate_of").rows()) == {"b.csv": "robot:a.csv", "c.csv": ""}
+
+
+def test_a_copy_under_another_source_of_a_file_the_first_could_not_read_is_not_marked(tmp_path):
+    old = plan.make_plan(clip_table({"a.csv": "one"}, source="amass"), tmp_path, RECIPE)
+    pretend_built(tmp_path, *old.shards, old.rows, frames=0)
+    both = pl.concat([clip_table({"a.csv": "one"}, source="amass"), clip_table({"a.csv": "one"})])
+    made = plan.make_plan(both, tmp_path, RECIPE)
+    assert made.missing.select("source", "duplicate_of").rows() == [("robot", "")]
+
+
+def test_a_new_copy_of_an_unbuilt_clip_joins_its_shard(tmp_path):
+    plan.make_plan(numbered(40), tmp_path, RECIPE)
+    more = pl.concat([numbered(40), clip_table({"copy.csv": "content 7"})])
+    made = plan.make_plan(more, tmp_path, RECIPE)
+    by_path = shards_by_path(made)
+    assert len(by_path) == 41 and by_path["copy.csv"] == by_path["0007.csv"]
+
+
+def test_a_lost_plan_is_read_back_from_the_shards(tmp_path):
+    old = plan.make_plan(numbered(40), tmp_path, RECIPE)
+    for shard in old.shards:
+        pretend_built(tmp_path, shard, old.rows)
+    for file in (tmp_path / "plans").iterdir():
+        file.unlink()
+    made = plan.make_plan(numbered(40), tmp_path, RECIPE)
+    assert made.missing.is_empty() and made.shards == old.shards
+
+
+def test_a_half_made_shard_does_not_count(tmp_path):
+    made = plan.make_plan(numbered(1), tmp_path, RECIPE)
+    (tmp_path / "shards" / f".tmp-{min(made.shards)}-1").mkdir(parents=True)
+    assert plan.finished_shards(tmp_path) == set()
+
+
+def test_a_damaged_plan_is_one_clear_line(tmp_path):
+    plan.make_plan(numbered(1), tmp_path, RECIPE)
+    (tmp_path / "plans" / "00001.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(MotionloomError, match=r"00001\.parquet is damaged"):
+        plan.make_plan(numbered(1), tmp_path, RECIPE)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_history_of_changes_ends_with_every_file_planned_once(tmp_path, seed):
+    """Files come, go and change while random shards get built: what is there now is planned exactly once."""
+    rng = random.Random(seed)
+    files = {f"{i}.csv": f"content {i}" for i in range(30)}
+    for step in range(6):
+        made = plan.make_plan(clip_table(files, frames=2000), tmp_path, RECIPE)
+        planned = made.rows.select("path", "clip").rows()
+        now = [(path, plan._digest(content)) for path, content in files.items()]
+        assert len(planned) == len(set(planned)) and set(now) <= set(planned)
+        assert set(made.missing.select("path", "clip").rows()) <= set(now)
+        for shard in set(made.missing["shard"]):
+            if rng.random() < 0.4:
+                pretend_built(tmp_path, shard, made.rows)
+        for path in rng.sample(sorted(files), 4):
+            del files[path]
+        for i in range(6):
+            files[f"{step}-{i}.csv"] = f"content {rng.randrange(60)}"
+
+
+# --- scanning and keys
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    root = tmp_path / "files"
+    (root / "sub").mkdir(parents=True)
+    for name, content in {"a.csv": b"1,2", "sub/b.csv": b"3,4", "copy.csv": b"1,2", "empty.csv": b""}.items():
+        (root / name).write_bytes(content)
+    return root
+
+
+def keys(root: Path, cache: Path) -> dict[str, str]:
+    roots = {"robot": root}
+    table = plan.add_keys(plan.scan_sources(roots), roots, cache)
+    return dict(table.select("path", "clip").rows())
+
+
+def test_a_key_is_the_hash_of_the_content(folder, tmp_path):
+    found = keys(folder, tmp_path / "keys.parquet")
+    assert found["a.csv"] == found["copy.csv"] != found["sub/b.csv"]
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert keys(moved, tmp_path / "other.parquet") == found
+
+
+def test_keys_are_remembered_until_a_file_changes(folder, tmp_path, monkeypatch):
+    cache = tmp_path / "keys.parquet"
+    first = keys(folder, cache)
+    read = []
+    whole = plan._file_digest
+    monkeypatch.setattr(plan, "_file_digest", lambda path: read.append(path.name) or whole(path))
+    assert keys(folder, cache) == first and read == []
+    (folder / "a.csv").write_bytes(b"9,9")
+    os.utime(folder / "a.csv", ns=(1, 1))
+    assert keys(folder, cache)["a.csv"] != first["a.csv"] and read == ["a.csv"]
+
+
+def test_a_damaged_cache_of_keys_is_made_anew(folder, tmp_path):
+    cache = tmp_path / "keys.parquet"
+    first = keys(folder, cache)
+    cache.write_bytes(b"junk")
+    assert keys(folder, cache) == first
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_an_unreadable_file_has_a_key_too(folder, tmp_path):
+    (folder / "a.csv").chmod(0)
+    assert len(keys(folder, tmp_path / "keys.parquet")["a.csv"]) == 32
+
+
+def test_a_link_that_leaves_the_folder_has_a_key_of_its_own(folder, tmp_path):
+    (tmp_path / "secret.csv").write_bytes(b"1,2")
+    (folder / "link.csv").symlink_to(tmp_path / "secret.csv")
+    found = keys(folder, tmp_path / "keys.parquet")
+    assert len(found["link.csv"]) == 32 and found["link.csv"] != found["a.csv"]
+
+
+def test_a_name_that_is_not_utf8_is_planned(folder, tmp_path):
+    (Path(os.fsdecode(os.fsencode(folder) + b"/\xff\xe9.csv"))).write_bytes(b"1,2")
+    found = keys(folder, tmp_path / "keys.parquet")
+    odd = next(path for path in found if path.isascii() and "\\x" in path)
+    assert found[odd] == found["a.csv"]
+
+
+def test_a_folder_without_files_and_an_unknown_source_are_errors(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MotionloomError, match="holds no files"):
+        plan.scan_sources({"robot": tmp_path / "empty"})
+    with pytest.raises(MotionloomError, match="is not a folder"):
+        plan.scan_sources({"robot": tmp_path / "none"})
+    with pytest.raises(UnknownSource, match="Known: amass"):
+        plan.scan_sources({"amas": tmp_path})
+    with pytest.raises(MotionloomError, match="No source given"):
+        plan.scan_sources({})

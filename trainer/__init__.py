@@ -1,0 +1,1 @@
+"""Training: experts that follow clusters of motion, and the one student that learns from them all."""
