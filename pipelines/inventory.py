@@ -60,7 +60,7 @@ def _catalog_troubles(out: Path, finished: set[str]) -> Iterator[str]:
     told = set(clips.select(pl.col("shard").unique()).collect()["shard"])
     for shard in sorted(told ^ finished):
         yield f"{shard}: {'in the catalog but not on disk' if shard in told else 'not in the catalog'}"
-    twice = clips.group_by(plan.IDENTITY).agg(pl.col("shard")).filter(pl.col("shard").len() > 1).collect()
+    twice = clips.group_by(plan.IDENTITY).agg(pl.col("shard")).filter(pl.col("shard").list.len() > 1).collect()
     for row in twice.sort(plan.IDENTITY).head(20).to_dicts():
         yield f"{row['source']}:{row['path']} stands in the catalog {len(row['shard'])} times"
     kept = _table(out, "segments").filter(pl.col("status") == "kept").select(pl.col("frames").sum()).collect().item()

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 
 from corpus.robot import Robot
 
-wp.config.quiet = True
+wp.config.log_level = wp.LOG_ERROR  # before its first use: it greets otherwise
 wp.config.enable_backward = False
 
 
