@@ -2,9 +2,10 @@
 
     python -m benchmarks.build [--motions TAR_OR_FOLDER] [--clips N] [--peer-clips N] [--peer-frames N]
 
-Builds BVH files (read, retarget, cut, judge, write) in this process and counts its CPU time over all threads; a small
-build before it compiles and imports what is needed. The peer (`benchmarks/peer.py`) solves the targets of some of the
-same clips; only its loop over frames is timed. Memory is that of a Dask worker in a second build. The last line is JSON.
+Builds BVH files (read, retarget, cut, judge, write) in this process and counts its CPU time over all threads; a
+small build before it compiles and imports what is needed. The peer (`benchmarks/peer.py`) solves the targets of some
+of the same clips; only its loop over frames is timed. Memory is that of a Dask worker in a second build. The last
+line is JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def main() -> None:
 
 
 def lay_out(motions: Path, folder: Path, count: int) -> list[str]:
-    """Put `count` BVH files, evenly chosen by name, from an archive or a folder into `folder`; gives their paths there."""
+    """Put `count` BVH files, evenly chosen by name, from an archive or folder into `folder`; gives their paths."""
     folder.mkdir(parents=True)
     if motions.is_dir():
         names = _spread(sorted(str(path.relative_to(motions)) for path in motions.rglob("*.bvh")), count)
@@ -137,7 +138,7 @@ def timed_stages(root: Path, names: list[str]) -> dict[str, Rate]:
 
 
 def against_peer(root: Path, names: list[str], frame_limit: int) -> dict[str, Any]:
-    """Both solvers on the targets of the same clips, the first `frame_limit` frames of each; errors on those targets."""
+    """Both solvers on the targets of the same clips, `frame_limit` frames of each at most, and how far off they end."""
     spent, frames = {"peer": 0.0, "kernel": 0.0}, {"peer": 0, "kernel": 0}
     errors: dict[str, list[np.ndarray]] = {"peer": [], "kernel": []}
     for name in names:
@@ -186,8 +187,7 @@ def _targets(human: HumanMotion, frame_limit: int) -> Targets:
     options = Recipe().retarget
     targets, _ = build_targets(human, G1, options.fps)
     targets, _ = ground_targets(targets, G1, options.fps, options.ground)
-    cut_short = {"position": targets.position[:frame_limit], "rotation": targets.rotation[:frame_limit]}
-    return Targets(targets.bodies, **cut_short, position_weight=targets.position_weight, rotation_weight=targets.rotation_weight)
+    return replace(targets, position=targets.position[:frame_limit], rotation=targets.rotation[:frame_limit])
 
 
 def _spread(names: list[str], count: int) -> list[str]:
@@ -199,7 +199,7 @@ def _spread(names: list[str], count: int) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.build", description="Build rate beside a peer's IK.")
     parser.add_argument("--motions", type=Path, default=MOTIONS, help="archive or folder with BVH files")
-    parser.add_argument("--clips", type=int, default=10_000, help="how many clips to build, evenly chosen (default all)")
+    parser.add_argument("--clips", type=int, default=10_000, help="how many clips to build (default all)")
     parser.add_argument("--peer-clips", type=int, default=24, help="how many of them the peer solves too (default 24)")
     parser.add_argument("--peer-frames", type=int, default=150, help="most frames of each for the peer (default 150)")
     return parser

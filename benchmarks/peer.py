@@ -1,10 +1,10 @@
 """The peer: whole-body IK of GMR's kind, one frame after another with mink and daqp, on our own targets.
 
 Facts of the peer (github.com/YanjieZe/GMR, MIT; settings of its SMPL-X → G1 table): two stages per frame, each a
-weighted set of frame tasks with Levenberg-Marquardt damping 1; solver daqp, damping 0.5, joint limits, at most 1 + 10 steps a
-stage, another step while the error fell by more than 0.001; the next frame starts where the last one ended. Stage one
-weighs the pelvis' and feet's positions, stage two all of them. Targets are on the bodies ours are on, so both solve the
-same problem. It runs on the model of `corpus`, without the optional velocity limit, which only slows it.
+weighted set of frame tasks with Levenberg-Marquardt damping 1; solver daqp, damping 0.5, joint limits, at most 1 + 10
+steps a stage, another step while the error fell by more than 0.001; the next frame starts where the last one ended.
+Stage one weighs the positions of pelvis and feet, stage two nearly all. Targets are on the bodies ours are on, so both
+solve the same problem. It runs on the model of `corpus`, without the optional velocity limit, which only slows it.
 """
 
 from __future__ import annotations

@@ -21,19 +21,19 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from corpus.contact import detect_contacts
-from corpus.quality import FrameMeasures, frame_measures, summarise
-from corpus.segment import cut
-from corpus.store import ShardWriter
 
 from corpus import catalog
+from corpus.contact import detect_contacts
 from corpus.errors import MotionloomError, RecipeMismatch, Rejected
 from corpus.g1 import G1
 from corpus.motion import Clip, HumanMotion, RobotMotion
+from corpus.quality import FrameMeasures, frame_measures, summarise
 from corpus.resample import resample
 from corpus.robot import forward_kinematics
+from corpus.segment import cut
 from corpus.sources import source
 from corpus.sources.options import LoadOptions
+from corpus.store import ShardWriter
 from pipelines import executor, guard, plan
 from pipelines.progress import Progress
 from pipelines.recipe import FORMAT, Recipe, differences, with_reading
@@ -104,6 +104,7 @@ def build(
         failures, results = [], []
         if len(todo.missing):
             failures = _build_missing(todo.missing, sources, out, recipe, load, scheduler, workers, progress, results)
+            _remove_leftovers(out)
         finished = plan.finished_shards(out)
         if results or _stale(out, finished):
             catalog.fold(out)
@@ -166,7 +167,7 @@ def process(
         measures = frame_measures(G1, motion, states, position_error=errors[0], orientation_error=errors[1])
     except Rejected as rejected:
         return _reject(row, rejected, root), [], None
-    segments, lost = _judge(motion, measures, recipe)
+    segments, lost = _judge(measures, recipe)
     return _conclude(row, motion.frame_count, segments, lost), segments, motion
 
 
@@ -232,8 +233,10 @@ def _pack(load: LoadOptions) -> dict[str, Any]:
 
 
 def _unpack(packed: dict[str, Any]) -> LoadOptions:
-    paths = {name: Path(packed[name]) for name in ("body_models", "skeleton") if packed[name] is not None}
-    return LoadOptions(**packed | paths)
+    load = LoadOptions(**packed)
+    return replace(
+        load, body_models=load.body_models and Path(load.body_models), skeleton=load.skeleton and Path(load.skeleton)
+    )
 
 
 def _clips_of(task: dict[str, Any], recipe: Recipe, load: LoadOptions) -> Iterator[tuple[dict, list[dict], Any]]:
@@ -269,7 +272,7 @@ def _to_robot(raw: HumanMotion | RobotMotion, recipe: Recipe, row: dict[str, Any
     return done.motion, (done.position_error, done.orientation_error)
 
 
-def _judge(motion: RobotMotion, measures: FrameMeasures, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def _judge(measures: FrameMeasures, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Rows of the segments, kept and rejected, and the frames cut away between them by reason."""
     segments, lost = [], {}
     for span in cut(measures, recipe.cut):

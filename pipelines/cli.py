@@ -161,7 +161,11 @@ def _add_build_options(parser: argparse.ArgumentParser) -> None:
     choice.add_argument("--max-s", type=float, metavar="S", help="longest segment [s]")
     choice.add_argument("--foot-slide", type=float, metavar="M/S", help="most foot slide of a segment that is kept")
     choice.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="any other choice, as in gate.penetration=0.03"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other choice, as in gate.penetration_limit=0.03",
     )
 
 
@@ -173,7 +177,7 @@ def _recipe(options: argparse.Namespace) -> tuple[Any, Any]:
     recipe = Recipe()
     if options.recipe is not None:
         recipe = Recipe.from_json(_read(options.recipe))
-    named = {"cut.min_s": options.min_s, "cut.max_s": options.max_s, "gate.foot_slide": options.foot_slide}
+    named = {"cut.min_s": options.min_s, "cut.max_s": options.max_s, "gate.foot_slide_limit": options.foot_slide}
     chosen = [(name, json.dumps(value)) for name, value in named.items() if value is not None]
     for name, value in [*chosen, *(_pair(text, "NAME=VALUE") for text in options.set)]:
         recipe = with_choice(recipe, name, value)
@@ -261,3 +265,7 @@ def _table(columns: list[str], rows: list[list[str]], *, numeric: Sequence[str] 
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # Text: a file's name is no markup
     Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

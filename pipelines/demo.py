@@ -118,10 +118,10 @@ def next_steps(out: Path, sources: dict[str, Path]) -> list[str]:
 def _examples(out: Path) -> pl.DataFrame:
     """One file for every reason."""
     corpus = Corpus.open(out)
-    clips = corpus.clips.select("clip", "reason", example=pl.format("{}: {}", "source", "path"), status="status")
+    clips = corpus.clips.select("clip", "status", "reason", "frames", example=pl.format("{}: {}", "source", "path"))
     left_out = clips.filter(pl.col("status") == "rejected").select(pl.lit("clips").alias("kind"), "reason", "example")
     rejected = corpus.segments.filter(pl.col("status") == "rejected").select("clip", "reason")
-    of_clip = clips.select("clip", "example").unique("clip", keep="first", maintain_order=True)
+    of_clip = clips.filter(pl.col("frames") > 0).select("clip", "example")
     segments = rejected.join(of_clip, on="clip").select(pl.lit("segments").alias("kind"), "reason", "example")
     return pl.concat([left_out, segments]).group_by("kind", "reason").agg(pl.col("example").min()).collect()
 

@@ -25,8 +25,8 @@ ATTEMPTS = 3
 CONNECT_S = 10.0
 """How long to wait for a scheduler's answer [s]."""
 
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS"), "1"
+ONE_THREAD: dict[str, str] = dict.fromkeys(
+    ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS"], "1"
 )
 """A worker is one thread: more would fight for the cores that the other workers use."""
 
@@ -59,7 +59,9 @@ def run(
     if scheduler == "inline":
         return _collect(_inline(function, tasks), on_result)
     with _client(scheduler, workers) as client:
-        return _collect(_sliding_window(client, function, tasks), on_result)
+        # Workers of our own read the same files as we do; others could hold another version.
+        digest = "" if scheduler == "local" else guard.code_digest()
+        return _collect(_sliding_window(client, function, tasks, digest), on_result)
 
 
 def default_workers() -> int:
@@ -101,11 +103,13 @@ def _inline(function: Callable[[dict], dict], tasks: Iterable[dict]) -> Iterator
                 break
 
 
-def _sliding_window(client, function: Callable[[dict], dict], tasks: Iterable[dict]) -> Iterator[tuple[dict, dict]]:
+def _sliding_window(
+    client, function: Callable[[dict], dict], tasks: Iterable[dict], digest: str
+) -> Iterator[tuple[dict, dict]]:
     """Keep two tasks per worker in flight, so that millions of tasks never lie in the scheduler at once."""
     from distributed import as_completed
 
-    remaining, digest = iter(tasks), guard.code_digest()
+    remaining = iter(tasks)
     in_flight: dict[Any, tuple[dict, int]] = {}
     done = as_completed()
 
@@ -164,8 +168,10 @@ def _error(error: Exception) -> dict:
 
 @functools.cache
 def _prepare_worker(digest: str) -> None:
-    """Once per worker process: the same code as the command's, and one thread for linear algebra."""
-    guard.check_same_code(digest)
+    """Once per worker process: the command's own code, and one thread for linear algebra."""
+    guard.check()
+    if digest:
+        guard.check_same_code(digest)
     os.environ.update(ONE_THREAD)
     with contextlib.suppress(ImportError):
         from threadpoolctl import threadpool_limits
@@ -176,7 +182,7 @@ def _prepare_worker(digest: str) -> None:
 @contextlib.contextmanager
 def _client(scheduler: str, workers: int | None):
     """A connection to the scheduler, on this machine with workers of its own, that leaves nothing behind."""
-    import dask
+    from dask import config
     from distributed import Client, LocalCluster
 
     for name in ("distributed", "distributed.nanny", "distributed.worker", "distributed.scheduler", "distributed.core"):
@@ -187,15 +193,13 @@ def _client(scheduler: str, workers: int | None):
         return
     # Workers hold one clip at a time: nothing to spill, nothing to wait for.
     memory = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")}
-    settings = {**memory, "distributed.scheduler.allowed-failures": 1, "distributed.worker.daemon": True}
+    settings = {**memory, "distributed.scheduler.allowed-failures": 1}
+    options: dict[str, Any] = {"dashboard_address": None, "silence_logs": logging.CRITICAL, "env": ONE_THREAD}
     with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=workers or default_workers(), threads_per_worker=1, processes=True, dashboard_address=None,
-            silence_logs=logging.CRITICAL, env=ONE_THREAD,
-        ) as cluster,
+        config.set(settings),
+        LocalCluster(n_workers=workers or default_workers(), threads_per_worker=1, **options) as cluster,
         Client(cluster) as client,
-    ):  # fmt: skip
+    ):
         yield client
 
 

@@ -35,7 +35,8 @@ def code_digest() -> str:
     home = check()
     digest = hashlib.blake2b(digest_size=16)
     for package in PACKAGES:
-        for path in sorted((home / package).rglob("*.py")):
+        files = [path for path in (home / package).rglob("*") if path.suffix in (".py", ".xml")]
+        for path in sorted(files):
             content = path.read_bytes()
             digest.update(f"{path.relative_to(home).as_posix()}\0{len(content)}\0".encode())
             digest.update(content)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from corpus.store import verify_shard
 
 from corpus.errors import MotionloomError
+from corpus.store import verify_shard
 from pipelines import plan
 from pipelines.build import check_ledger
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from corpus.sources.files import open_path
 
 from corpus.errors import MotionloomError, Rejected
 from corpus.motion import Clip
 from corpus.sources import source
+from corpus.sources.files import open_path
 
 SHARD_FRAMES = 200_000
 """About how many frames make a shard."""
@@ -140,9 +140,9 @@ def make_plan(clips: pl.DataFrame, out: Path, recipe_hash: str) -> Plan:
 
 
 def deal(clips: pl.DataFrame, recipe_hash: str) -> pl.DataFrame:
-    """Give each clip (`PLAN_COLUMNS` but for the shard) its shard, as even in frames as whole clips allow; clips of the same bytes go to the same shard.
+    """Give each clip (`PLAN_COLUMNS` but for the shard) its shard, as even in frames as whole clips allow.
 
-    Clips are taken in the order of their content's hash, so each shard is a random sample of the whole.
+    Clips of the same bytes go to the same shard. Clips are taken in the order of their content's hash, so each shard is a random sample of the whole.
     """
     if clips.is_empty():
         return clips.with_columns(shard=pl.lit("")).select(list(PLAN_COLUMNS)).clear()
@@ -215,7 +215,9 @@ def _adopt(out: Path, shard: str) -> pl.DataFrame:
     """Plan rows of a shard that exists though no plan names it: the plan was lost."""
     rows = pl.read_parquet(out / "shards" / shard / "clips.parquet")
     absent = {"byte_count": pl.lit(0, pl.Int64), "duplicate_of": pl.lit(""), "frames": pl.col("frames").fill_null(0)}
-    rows = rows.with_columns(**absent, shard=pl.lit(shard)).select(list(PLAN_COLUMNS)).cast(dict(PLAN_COLUMNS))
+    rows = rows.with_columns(**absent, shard=pl.lit(shard)).select(
+        pl.col(name).cast(kind) for name, kind in PLAN_COLUMNS.items()
+    )
     return rows.with_columns(pl.col(pl.String).fill_null(""))
 
 

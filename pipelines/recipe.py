@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from corpus.errors import MotionloomError
 from corpus.quality import Gate
 from corpus.segment import CutOptions
-
-from corpus.errors import MotionloomError
 from corpus.sources.options import LoadOptions
 from retarget.retarget import RetargetOptions
 
@@ -84,7 +83,8 @@ def with_reading(recipe: Recipe, load: LoadOptions) -> Recipe:
     for name in ("body_models", "skeleton"):
         wanted, got = getattr(recipe.load, name), getattr(reading, name)
         if wanted and wanted != got:
-            raise BadRecipe(f"The recipe was made with {name} of digest {wanted}; {'other' if got else 'no'} files were given.")
+            given = "other" if got else "no"
+            raise BadRecipe(f"The recipe was made with {name} of digest {wanted}; {given} files were given.")
     return dataclasses.replace(recipe, load=reading)
 
 

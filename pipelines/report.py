@@ -22,18 +22,18 @@ from corpus.pictures import draw_poses, pick_frames
 from pipelines.inventory import reject_reasons, totals
 
 MEASURES: dict[str, tuple[str, str]] = {
-    "foot_slide": ("Foot slide", "m/s"),
-    "floating": ("Floating", ""),
-    "penetration": ("Depth below the floor", "m"),
+    "foot_slide": ("Slide of the bearing foot, mean", "m/s"),
+    "floating": ("Height above the floor, median", "m"),
+    "penetration": ("Depth below the floor, 99 %", "m"),
     "airborne_s": ("Longest time in the air", "s"),
-    "limit_use": ("Use of joint limits", ""),
-    "speed_use": ("Use of joint speed limits", ""),
-    "jerk": ("Jerk", ""),
-    "self_collision": ("Depth of self-collision", "m"),
-    "root_speed": ("Fastest root speed", "m/s"),
-    "position_error": ("Position error of retargeting", "m"),
-    "orientation_error": ("Orientation error of retargeting", "rad"),
-    "contact_share": ("Share of frames with ground contact", ""),
+    "limit_use": ("Frames with a joint at its limit, share", ""),
+    "speed_use": ("Highest joint speed, of its limit", ""),
+    "jerk": ("Joint jerk, median", "rad/s³"),
+    "self_collision": ("Overlap with itself, 99 %", "m"),
+    "root_speed": ("Highest root speed", "m/s"),
+    "position_error": ("Off the targets, mean", "m"),
+    "orientation_error": ("Off the targets, mean", "rad"),
+    "contact_share": ("Frames with ground contact, share", ""),
 }
 """Title and unit of each column of `corpus.schema.QUALITY`; the exact definitions stand in `corpus/quality.py`."""
 
@@ -60,7 +60,7 @@ def write_report(out: Path, path: Path, *, commands: Sequence[str] = (), picture
     corpus = Corpus.open(out)
     rows, fps = totals(out)
     segments = corpus.segments.select("status", "frames", *MEASURES).collect()
-    gate = json.loads(corpus.recipe).get("gate", {}) if isinstance(corpus.recipe, str) else {}
+    gate = corpus.recipe.get("gate", {})
     sections = [
         _headline(rows[-1], fps, segments),
         _section(
@@ -78,7 +78,10 @@ def write_report(out: Path, path: Path, *, commands: Sequence[str] = (), picture
 PICTURE_NOTE = (
     "Poses at equal steps through a segment. Blue is the robot's left, orange its right; green marks touch the ground."
 )
-HISTOGRAM_NOTE = "Segments by measure. Blue is kept, orange rejected; the dashed line is the gate's limit. The last bar holds all beyond."
+HISTOGRAM_NOTE = (
+    "Segments by measure. Blue is kept, orange rejected; the dashed line is the gate's limit. "
+    "The last bar holds all beyond."
+)
 
 
 def histogram(
@@ -103,7 +106,8 @@ def histogram(
     ticks = [(0, "start", edges[0]), (120, "middle", (edges[0] + edges[-1]) / 2), (240, "end", edges[-1])]
     labels = "".join(f'<text x="{x}" y="94" text-anchor="{anchor}">{value:.3g}</text>' for x, anchor, value in ticks)
     return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="-2 0 244 98" width="244" height="98" font-size="10" fill="#39424b">'
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="-2 0 244 98" width="244" height="98" font-size="10" '
+        f'fill="#39424b">'
         f'{bars}<line x1="0" x2="240" y1="80" y2="80" stroke="#9aa3ad"/>{mark}{labels}</svg>'
     )
 
@@ -120,7 +124,8 @@ def _edges(values: Float[np.ndarray, "N"], limit: float | None, bins: int) -> Fl
 def _bar(index: int, bottom: float, height: float, colour: str) -> str:
     if not height:
         return ""
-    return f'<rect x="{10 * index + 0.5:.1f}" y="{80 - bottom - height:.2f}" width="9" height="{height:.2f}" fill="{colour}"/>'
+    x, y = 10 * index + 0.5, 80 - bottom - height
+    return f'<rect x="{x:.1f}" y="{y:.2f}" width="9" height="{height:.2f}" fill="{colour}"/>'
 
 
 def _headline(total: dict[str, Any], fps: float, segments: pl.DataFrame) -> str:
@@ -184,7 +189,8 @@ def _pictures(corpus: Corpus, count: int, fps: float) -> str:
 
 def _choose(corpus: Corpus, count: int) -> pl.DataFrame:
     """Kept segments of as many sources, and of as many contents within them, as the count allows."""
-    clips = corpus.clips.select("clip", "source", "path", "label").unique("clip", keep="first", maintain_order=True)
+    # A copy has its own row of the same key, without frames.
+    clips = corpus.clips.filter(pl.col("frames") > 0).select("clip", "source", "path", "label")
     kept = corpus.segments.filter(pl.col("status") == "kept").select("segment", "clip", "start", "frames")
     longest = (
         kept.join(clips, on="clip")
@@ -200,7 +206,7 @@ def _histograms(segments: pl.DataFrame, gate: dict[str, Any], fps: float) -> str
     rejected = segments.filter(pl.col("status") != "kept")
     figures = [_figure("Length", "s", histogram(_floats(kept, "frames") / fps, _floats(rejected, "frames") / fps))]
     for name, (title, unit) in MEASURES.items():
-        limit = gate.get(name)
+        limit = gate.get(f"{name}_limit")
         drawing = histogram(
             _floats(kept, name), _floats(rejected, name), limit=limit if isinstance(limit, float) else None
         )

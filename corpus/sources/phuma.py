@@ -14,7 +14,7 @@ from corpus.errors import Rejected
 from corpus.motion import Clip, HumanMotion, RobotMotion
 from corpus.sources.files import demand_suffix, open_path, scan_files, stem
 from corpus.sources.options import LoadOptions
-from corpus.sources.robot_files import g1_motion
+from corpus.sources.robot_checks import g1_motion
 from corpus.sources.safe_files import is_object_npy, read_npy, read_npy_object
 
 LICENCE = "PHUMA: Apache-2.0 code, data under its sources' licences"

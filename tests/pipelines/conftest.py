@@ -18,7 +18,8 @@ def write_standing(path: Path, seed: int, *, seconds: float = 4.0, fps: float = 
     rng = np.random.default_rng(seed)
     time = np.arange(int(seconds * fps)) / fps
     qpos = np.zeros((len(time), 36))
-    qpos[:, 3] = 1
+    # Turned to the left: looking along x, both orders of the quaternion would stand upright.
+    qpos[:, 3], qpos[:, 6] = np.cos(0.75), np.sin(0.75)
     for side in ("left", "right"):
         for joint in ("shoulder_pitch_joint", "elbow_joint"):
             column = 7 + G1.joint_names.index(f"{side}_{joint}")

@@ -97,7 +97,7 @@ def test_a_passing_trouble_is_overcome(tmp_path):
 
 
 def test_a_mendable_error_stops_the_run_with_its_own_words():
-    with pytest.raises(MotionloomError, match="^the disk is full$"):
+    with pytest.raises(MotionloomError, match=r"^the disk is full$"):
         executor.run(need_a_person, tasks(3), scheduler="inline")
 
 
@@ -139,7 +139,7 @@ def test_a_worker_that_dies_costs_an_attempt_not_the_run(tmp_path):
 
 def test_no_scheduler_at_an_address_is_one_clear_line(monkeypatch):
     monkeypatch.setattr(executor, "CONNECT_S", 0.5)
-    with pytest.raises(MotionloomError, match="No Dask scheduler answers at tcp://127.0.0.1:9"):
+    with pytest.raises(MotionloomError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         executor.run(double, tasks(1), scheduler="tcp://127.0.0.1:9")
 
 

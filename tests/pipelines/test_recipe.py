@@ -41,7 +41,7 @@ def test_every_choice_changes_the_hash(name):
 def test_a_whole_number_and_its_float_are_one_recipe():
     gate = Recipe().gate
     whole = {f.name: 1 for f in dataclasses.fields(gate) if isinstance(getattr(gate, f.name), float)}
-    floats = {name: 1.0 for name in whole}
+    floats = dict.fromkeys(whole, 1.0)
     assert Recipe(gate=dataclasses.replace(gate, **whole)).hash == Recipe(gate=dataclasses.replace(gate, **floats)).hash
 
 

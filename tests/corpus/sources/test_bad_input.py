@@ -222,7 +222,7 @@ def save_object(root: Path, name: str, content: object) -> str:
         (robot_dict(dof_pos=np.full((T, 29), 90.0)), "bad_unit"),
         (robot_dict(dof_pos=np.full((T, 29), np.nan)), "not_finite"),
         (robot_dict(root_ori=np.tile([1.0, 0, 0, 0], (T, 1))), "not_upright"),  # w first: upside down when read as xyzw
-        (robot_dict(root_ori=np.zeros((T, 4))), "wrong_shape"),
+        (robot_dict(root_ori=np.zeros((T, 4))), "bad_quaternion"),
         (robot_dict(root_trans=np.zeros((T - 1, 3))), "wrong_shape"),
     ],
 )
@@ -298,10 +298,21 @@ def csv_rows(order: str = "xyzw", count: int = T) -> np.ndarray:
 
 
 @pytest.mark.parametrize("order", ["xyzw", "wxyz"])
-def test_the_gravity_test_tells_the_order_of_a_standing_robots_quaternion(tmp_path, order):
-    np.savetxt(tmp_path / "a.csv", csv_rows(order), delimiter=",")
+def test_the_gravity_test_tells_the_order_of_a_turning_robots_quaternion(tmp_path, order):
+    heading = np.linspace(0, 1.5, T)
+    rows = csv_rows()
+    rows[:, 3:7] = np.stack([0 * heading, 0 * heading, np.sin(heading / 2), np.cos(heading / 2)], 1)
+    if order == "wxyz":
+        rows[:, 3:7] = rows[:, [6, 3, 4, 5]]
+    np.savetxt(tmp_path / "a.csv", rows, delimiter=",")
     motion = SOURCES["robot"].load(tmp_path, Clip("robot", "a.csv", ""), LoadOptions())
-    assert np.abs(motion.root_rotation[:, 0]).min() > 0.99
+    assert np.allclose(motion.root_rotation[:, 0], np.cos(heading / 2))
+
+
+def test_a_standing_robot_that_could_be_read_either_way_is_refused(tmp_path):
+    np.savetxt(tmp_path / "a.csv", csv_rows(), delimiter=",")
+    assert reason_of("robot", tmp_path, "a.csv") == "ambiguous_quaternion"
+    assert reason_of("robot", tmp_path, "a.csv", LoadOptions(quaternion="xyzw")) is None
 
 
 @pytest.mark.parametrize(

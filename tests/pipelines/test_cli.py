@@ -1,0 +1,197 @@
+"""The command answers at once, tells what was wrong in a line, and exits with 0 only when nothing is missing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pipelines import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+LOOM = [sys.executable, "-m", "pipelines.cli"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, motion_folder) -> Path:
+    return motion_folder(tmp_path_factory.mktemp("files") / "robot", 3)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, folder) -> Path:
+    out = tmp_path_factory.mktemp("built") / "corpus"
+    assert cli.main(["build", "--source", f"robot={folder}", "--out", str(out), "--scheduler", "inline"]) == 0
+    return out
+
+
+def loom(*arguments, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([*LOOM, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, **options)
+
+
+def test_help_loads_nothing_heavy():
+    heavy = (
+        "numpy",
+        "dask",
+        "distributed",
+        "mujoco",
+        "polars",
+        "warp",
+        "pyarrow",
+        "zarr",
+        "scipy",
+        "rich",
+        "pinocchio",
+    )
+    code = (
+        "import contextlib, sys; from pipelines import cli\n"
+        "with contextlib.suppress(SystemExit): cli.main(['--help'])\n"
+        "with contextlib.suppress(SystemExit): cli.main(['build', '--help'])\n"
+        f"print('loaded:', [name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.endswith("loaded: []\n")
+    assert all(name in done.stdout for name in ("scan", "build", "info", "verify", "demo", "--body-models"))
+
+
+def test_the_help_names_the_sources_there_are():
+    from corpus.sources import SOURCES
+
+    assert list(SOURCES) == list(cli.SOURCE_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["build", "--source", "amas=.", "--out", "OUT"], "No source named 'amas'. Known: amass, bvh"),
+        (["build", "--source", "amass", "--out", "OUT"], "Expected SOURCE=DIR, not 'amass'."),
+        (["build", "--source", "robot=a", "--source", "robot=b", "--out", "OUT"], "Source robot is given twice"),
+        (["build", "--source", "robot=no/such", "--out", "OUT"], "is not a folder"),
+        (
+            ["build", "--source", "robot=.", "--out", "OUT", "--set", "gate.none=1"],
+            "no choice 'gate.none'. Known: cut.",
+        ),
+        (["build", "--source", "robot=.", "--out", "OUT", "--recipe", "none.json"], "none.json cannot be read"),
+        (["build", "--source", "robot=.", "--out", "OUT", "--skeleton", "none.toml"], "none.toml does not exist"),
+        (["info", "OUT"], "OUT is no corpus: it has no corpus.json."),
+        (["verify", "OUT"], "OUT is no corpus"),
+        (["scan", "no/such"], "no/such is not a folder"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_is_right(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1 and error.startswith("loom: ")
+
+
+def test_build_a_second_time_says_there_is_nothing_to_do(folder, built, capsys):
+    assert cli.main(["build", "--source", f"robot={folder}", "--out", str(built)]) == 0
+    assert "nothing to do: all 1 shards of" in capsys.readouterr().out
+
+
+def test_nothing_to_do_is_said_in_about_a_second(folder, built):
+    before = time.monotonic()
+    done = loom("build", "--source", f"robot={folder}", "--out", built)
+    assert done.returncode == 0 and "nothing to do" in done.stdout
+    assert time.monotonic() - before < 5  # about 1.3 s on a quiet machine
+
+
+def test_a_shard_that_fails_is_named_and_the_exit_code_is_1(folder, tmp_path, monkeypatch, capsys):
+    from pipelines import build
+
+    def buggy(*_):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(build, "process", buggy)
+    arguments = ["build", "--source", f"robot={folder}", "--out", str(tmp_path / "out"), "--scheduler", "inline"]
+    assert cli.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert "ZeroDivisionError: a bug (in robot:" in error and "1 shards are missing" in error
+    assert "Traceback" not in error
+    assert cli.main([*arguments, "--traceback"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_choices_of_the_command_line_reach_the_recipe():
+    text = "build --source robot=. --out x --min-s 2 --max-s 9 --foot-slide 0.5 --quat xyzw --fps 40 --set cut.max_s=8"
+    recipe, load = cli._recipe(cli._parser().parse_args(text.split()))
+    assert (recipe.cut.min_s, recipe.cut.max_s, recipe.gate.foot_slide_limit) == (2.0, 8.0, 0.5)
+    assert (load.quaternion, load.fps) == ("xyzw", 40.0)
+
+
+def test_a_recipe_file_sets_defaults_that_options_override(tmp_path):
+    (tmp_path / "r.json").write_text('{"cut": {"max_s": 9}, "load": {"quaternion": "wxyz", "fps": 25}}')
+    text = f"build --source robot=. --out x --recipe {tmp_path / 'r.json'} --fps 40"
+    recipe, load = cli._recipe(cli._parser().parse_args(text.split()))
+    assert recipe.cut.max_s == 9.0 and (load.quaternion, load.fps) == ("wxyz", 40.0)
+
+
+def test_info_tells_how_the_headline_number_is_made_up(built, capsys):
+    assert cli.main(["info", str(built)]) == 0
+    told = capsys.readouterr().out
+    assert "robot" in told and "all" in told and "kept h" in told
+    assert all(reason in told for reason in ("duplicate_file", "empty_file", "not_finite", "not_motion"))
+
+
+def test_verify_exits_1_when_a_bit_has_flipped(built, tmp_path, capsys):
+    import shutil
+
+    assert cli.main(["verify", str(built)]) == 0
+    assert "whole" in capsys.readouterr().out
+    out = Path(shutil.copytree(built, tmp_path / "corpus"))
+    target = max((p for p in (out / "shards").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    data = bytearray(target.read_bytes())
+    data[100] ^= 4
+    target.write_bytes(data)
+    assert cli.main(["verify", str(out)]) == 1
+    streams = capsys.readouterr()
+    assert target.relative_to(out / "shards").parts[0] in streams.err and "troubles" in streams.out
+
+
+def test_scan_counts_files_and_guesses_who_could_read_them(folder, capsys):
+    assert cli.main(["scan", str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert "robot?" in told and ".csv" in told and ".txt" in told and "–" in told
+    assert cli.main(["scan", f"robot={folder}"]) == 0
+    assert "robot?" not in capsys.readouterr().out
+
+
+def test_demo_gets_its_folder_and_sources(monkeypatch):
+    seen = []
+    monkeypatch.setitem(sys.modules, "pipelines.demo", SimpleNamespace(main=lambda *given: seen.append(given)))
+    import pipelines
+
+    monkeypatch.setattr(pipelines, "demo", sys.modules["pipelines.demo"], raising=False)
+    assert cli.main(["demo", "--out", "here", "--data", "amass=there"]) == 0
+    assert seen == [(Path("here"), {"amass": Path("there")})]
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_with_130_and_the_next_run_goes_on(tmp_path, motion_folder):
+    """The signal goes to the whole process group, as a terminal sends it: workers get it too."""
+    files = motion_folder(tmp_path / "files", 24, seconds=60)
+    command = [*LOOM, "build", "--source", f"robot={files}", "--out", str(tmp_path / "out"), "--workers", "2"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+    )
+    shards = tmp_path / "out" / "shards"
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline and not list(shards.glob("[0-9a-f]*")):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    start = time.monotonic()
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == cli.INTERRUPTED, error
+    assert "stopped; run the same command to go on" in error and "Traceback" not in error, error
+    assert time.monotonic() - start < 15
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    built = int(done.stdout.split("built ")[1].split()[0])
+    assert 0 < built < len(list(shards.glob("[0-9a-f]*")))
+    assert loom("verify", tmp_path / "out").returncode == 0
