@@ -7,6 +7,8 @@ Stage one weighs the positions of pelvis and feet, stage two nearly all. Targets
 solve the same problem. It runs on the model of `corpus`, without the optional velocity limit, which only slows it.
 """
 
+# MuJoCo's package tells a type checker nothing of its classes.
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import time

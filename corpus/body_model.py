@@ -46,13 +46,13 @@ class Body:
     """A person's rest pose."""
 
     offsets: Float[np.ndarray, "22 3"]
-    pelvis: Float[np.ndarray, "3"]
+    pelvis: Float[np.ndarray, " 3"]
     """J0 [m]."""
     name: str
     """What it came from, for the clip's row."""
 
 
-def body(betas: Float[np.ndarray, "B"], gender: str, model: str, folder: Path | None) -> Body:
+def body(betas: Float[np.ndarray, " B"], gender: str, model: str, folder: Path | None) -> Body:
     """The body of these betas: from the user's model files where `folder` is given, else the mean one.
 
     `model` is "smplx" or "smplh"; `gender` "male", "female" or "neutral".
@@ -79,7 +79,9 @@ def _fitted_body(betas: tuple[float, ...], gender: str, model: str, folder: Path
     except ImportError:
         raise MotionloomError("Body models need the extra: pip install 'motionloom[smplx]'.") from None
     try:
-        layer = smplx.create(str(folder), model_type=model, gender=gender, num_betas=len(betas), use_pca=False, ext="npz")
+        layer = smplx.create(
+            str(folder), model_type=model, gender=gender, num_betas=len(betas), use_pca=False, ext="npz"
+        )
     except (AssertionError, OSError, ValueError, KeyError) as error:
         raise MotionloomError(f"{folder}: no {model} {gender} model there ({error}).") from None
     with torch.no_grad():

@@ -137,5 +137,7 @@ def ledger(clips: pl.LazyFrame) -> pl.DataFrame:
     )
     wrong = table.filter(pl.col("frames") != pl.col("frames_kept") + pl.col("frames_rejected") + pl.col("frames_cut"))
     if len(wrong):
-        raise CorruptShard(f"The ledger does not add up for {wrong['source'].to_list()}: frames ≠ kept + rejected + cut.")
+        raise CorruptShard(
+            f"The ledger does not add up for {wrong['source'].to_list()}: frames ≠ kept + rejected + cut."
+        )
     return table

@@ -53,5 +53,5 @@ def sole_points(robot: Robot, states: BodyStates) -> SolePoints:
     return SolePoints(np.concatenate(parts, 1), tuple(group))
 
 
-def _any(touching: Bool[np.ndarray, "T P"], group: tuple[int, ...], column: int) -> Bool[np.ndarray, "T"]:
-    return touching[:, [i for i, g in enumerate(group) if g == column]].any(1)
+def _any(touching: Bool[np.ndarray, "T P"], group: tuple[int, ...], column: int) -> Bool[np.ndarray, " T"]:
+    return np.any(touching[:, [i for i, g in enumerate(group) if g == column]], axis=1)

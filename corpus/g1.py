@@ -34,9 +34,41 @@ KEY_BODIES = (
 """The fourteen bodies by which the field measures tracking and retargeting."""
 
 JOINTS_23 = tuple(
-    i for i, name in enumerate(G1.joint_names) if not name.endswith(("wrist_roll_joint", "wrist_pitch_joint", "wrist_yaw_joint"))
+    i
+    for i, name in enumerate(G1.joint_names)
+    if not name.endswith(("wrist_roll_joint", "wrist_pitch_joint", "wrist_yaw_joint"))
 )
 """Where the joints of the 23-joint G1 stand among the 29."""
 
-MUJOCO_TO_ISAACLAB = (0, 3, 6, 9, 13, 17, 1, 4, 7, 10, 14, 18, 2, 5, 8, 11, 15, 19, 21, 23, 25, 27, 12, 16, 20, 22, 24, 26, 28)
+MUJOCO_TO_ISAACLAB = (
+    0,
+    3,
+    6,
+    9,
+    13,
+    17,
+    1,
+    4,
+    7,
+    10,
+    14,
+    18,
+    2,
+    5,
+    8,
+    11,
+    15,
+    19,
+    21,
+    23,
+    25,
+    27,
+    12,
+    16,
+    20,
+    22,
+    24,
+    26,
+    28,
+)
 """Entry m is the place of MuJoCo's joint m in IsaacLab's (breadth-first) order."""

@@ -29,9 +29,9 @@ class Batch:
     velocity: Float[np.ndarray, "B W 35"]
     """As `corpus.motion.velocity`; neighbouring frames outside the window count where the segment has them."""
     contact: UInt8[np.ndarray, "B W 4"]
-    segment: Int[np.ndarray, "B"]
+    segment: Int[np.ndarray, " B"]
     """Row in `corpus.kept`."""
-    frame: Int[np.ndarray, "B"]
+    frame: Int[np.ndarray, " B"]
     """First frame of the window within its segment."""
 
 
@@ -39,7 +39,7 @@ class Windows:
     """Draws windows of a fixed length from the kept segments of a corpus; batch number `step` is `windows[step]`."""
 
     def __init__(
-        self, corpus: Corpus, *, batch_size: int, window: int, seed: int, weights: Float[np.ndarray, "S"] | None = None
+        self, corpus: Corpus, *, batch_size: int, window: int, seed: int, weights: Float[np.ndarray, " S"] | None = None
     ):
         """`weights` give each kept segment's share of the windows; None draws every window equally often."""
         self.corpus, self.batch_size, self.window, self.seed = corpus, batch_size, window, seed
@@ -49,7 +49,9 @@ class Windows:
         share = room.astype(float) if weights is None else _checked(weights, len(kept)) * (room > 0)
         self.excluded_count = int((room == 0).sum())
         if not share.sum() > 0:
-            raise MotionloomError(f"No kept segment with a weight is {window} frames long; the longest has {frames.max(initial=0)}.")
+            raise MotionloomError(
+                f"No kept segment with a weight is {window} frames long; the longest has {frames.max(initial=0)}."
+            )
         if self.excluded_count:
             log.info("%d of %d segments are shorter than a window of %d frames", self.excluded_count, len(kept), window)
         self.room, self.frames = room, frames
@@ -62,14 +64,16 @@ class Windows:
         segment, frame = self.draw(step)
         return self.gather(segment, frame)
 
-    def draw(self, step: int) -> tuple[Int[np.ndarray, "B"], Int[np.ndarray, "B"]]:
+    def draw(self, step: int) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
         """Segments and first frames of batch `step`."""
-        uniform = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, step])).random((2, self.batch_size))
+        uniform = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, step])).random(
+            (2, self.batch_size)
+        )
         segment = np.searchsorted(self.cumulative, uniform[0], side="right").clip(max=len(self.cumulative) - 1)
         frame = np.minimum((uniform[1] * self.room[segment]).astype(np.int64), self.room[segment] - 1)
         return segment, frame
 
-    def gather(self, segment: Int[np.ndarray, "B"], frame: Int[np.ndarray, "B"]) -> Batch:
+    def gather(self, segment: Int[np.ndarray, " B"], frame: Int[np.ndarray, " B"]) -> Batch:
         """The windows that start at these frames of these segments."""
         before = (frame > 0).astype(np.int64)
         after = (frame + self.window < self.frames[segment]).astype(np.int64)
@@ -94,7 +98,7 @@ def batches(
     batch_size: int,
     window: int,
     seed: int,
-    weights: Float[np.ndarray, "S"] | None = None,
+    weights: Float[np.ndarray, " S"] | None = None,
     start_step: int = 0,
     steps: int | None = None,
 ) -> Iterator[Batch]:
@@ -139,7 +143,7 @@ def torch_windows(windows: Windows, *, start_step: int = 0, steps: int | None = 
     return _Batches()
 
 
-def _checked(weights: Float[np.ndarray, "S"], count: int) -> Float[np.ndarray, "S"]:
+def _checked(weights: Float[np.ndarray, " S"], count: int) -> Float[np.ndarray, " S"]:
     weights = np.asarray(weights, float)
     if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any():
         raise MotionloomError(f"Weights should be {count} finite numbers of at least 0, one per kept segment.")

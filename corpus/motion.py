@@ -128,7 +128,9 @@ def differentiate(x: Float[np.ndarray, "T ..."], fps: float) -> Float[np.ndarray
 def check_fps(fps: float) -> None:
     low, high = FPS_RANGE
     if not (np.isfinite(fps) and low <= fps <= high):
-        raise Rejected("bad_frame_rate", "the frame rate is absent or absurd", fps=float(fps), minimum=low, maximum=high)
+        raise Rejected(
+            "bad_frame_rate", "the frame rate is absent or absurd", fps=float(fps), minimum=low, maximum=high
+        )
 
 
 def _check(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:

@@ -63,12 +63,12 @@ def pick_frames(frame_count: int, count: int) -> list[int]:
 class _View:
     """Parallel projection along a level direction."""
 
-    right: Float[np.ndarray, "3"]
+    right: Float[np.ndarray, " 3"]
     """World direction that points right in the picture."""
-    towards_viewer: Float[np.ndarray, "3"]
+    towards_viewer: Float[np.ndarray, " 3"]
 
     @staticmethod
-    def of_heading(origin: Float[np.ndarray, "3"], rotation: Float[np.ndarray, "4"]) -> _View:
+    def of_heading(origin: Float[np.ndarray, " 3"], rotation: Float[np.ndarray, " 4"]) -> _View:
         """Three-quarter view from the right of where the body faces; lying down, of where its head points."""
         forward = rotations.rotate(rotation, np.array([1.0, 0.0, 0.0]))
         if np.hypot(forward[0], forward[1]) < 0.5:
@@ -87,7 +87,7 @@ class _Strokes:
 
     start: Float[np.ndarray, "C 3"]
     end: Float[np.ndarray, "C 3"]
-    radius: Float[np.ndarray, "C"]
+    radius: Float[np.ndarray, " C"]
     colour: list[tuple[int, int, int]]
 
     @property
@@ -148,7 +148,7 @@ def _contact_points(
     return view.project(np.array(points))[:, :2] - [centre, 0.0]
 
 
-def _marks(spots: Float[np.ndarray, "4 2"], contact: UInt8[np.ndarray, "4"]) -> list[str]:
+def _marks(spots: Float[np.ndarray, "4 2"], contact: UInt8[np.ndarray, " 4"]) -> list[str]:
     """Short bars on the ground below what touches it."""
     look = f'stroke="{CONTACT_COLOUR}" stroke-width="2.5"'
     return [

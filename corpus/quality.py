@@ -25,27 +25,27 @@ class FrameMeasures:
     """One value per frame, and what the cutter needs."""
 
     fps: float
-    slide: Float[np.ndarray, "T"]
+    slide: Float[np.ndarray, " T"]
     """Horizontal speed of the lowest point of the bearing foot; NaN where no foot touches [m/s]."""
-    lowest: Float[np.ndarray, "T"]
+    lowest: Float[np.ndarray, " T"]
     """Height of the lowest point of the robot [m]."""
-    at_limit: Float[np.ndarray, "T"]
+    at_limit: Float[np.ndarray, " T"]
     """1 where a joint stands at its limit, else 0."""
-    speed_use: Float[np.ndarray, "T"]
+    speed_use: Float[np.ndarray, " T"]
     """Largest joint speed as a share of the joint's limit."""
-    jerk: Float[np.ndarray, "T"]
+    jerk: Float[np.ndarray, " T"]
     """Root mean square over the joints of the third derivative [rad/s³]."""
-    self_collision: Float[np.ndarray, "T"]
+    self_collision: Float[np.ndarray, " T"]
     """Deepest overlap of two collision capsules [m]."""
-    root_speed: Float[np.ndarray, "T"]
+    root_speed: Float[np.ndarray, " T"]
     """[m/s]"""
-    joint_step: Float[np.ndarray, "T"]
+    joint_step: Float[np.ndarray, " T"]
     """Largest joint movement from the frame before [rad]; zero for the first."""
-    root_step: Float[np.ndarray, "T"]
+    root_step: Float[np.ndarray, " T"]
     """Root movement from the frame before [m]; zero for the first."""
-    position_error: Float[np.ndarray, "T"]
-    orientation_error: Float[np.ndarray, "T"]
-    contact: Float[np.ndarray, "T"]
+    position_error: Float[np.ndarray, " T"]
+    orientation_error: Float[np.ndarray, " T"]
+    contact: Float[np.ndarray, " T"]
     """1 where a heel or toe touches, else 0."""
 
 
@@ -120,8 +120,8 @@ def frame_measures(
     motion: RobotMotion,
     states: BodyStates,
     *,
-    position_error: Float[np.ndarray, "T"] | None = None,
-    orientation_error: Float[np.ndarray, "T"] | None = None,
+    position_error: Float[np.ndarray, " T"] | None = None,
+    orientation_error: Float[np.ndarray, " T"] | None = None,
 ) -> FrameMeasures:
     """Measure every frame; `states` are the bodies' poses, `motion.contact` must be filled."""
     if motion.contact is None:
@@ -187,7 +187,7 @@ def measure(robot: Robot, motion: RobotMotion) -> Quality:
     return summarise(frame_measures(robot, motion, states), 0, motion.frame_count)
 
 
-def _slide(soles: Float[np.ndarray, "T P 3"], fps: float) -> Float[np.ndarray, "T"]:
+def _slide(soles: Float[np.ndarray, "T P 3"], fps: float) -> Float[np.ndarray, " T"]:
     """The material point that is lowest now must not move: a foot that rolls about its toe reads zero, one that slips its
     slip. Velocities come from the points' own paths, never from a body's centre."""
     frames = np.arange(len(soles))
@@ -203,7 +203,7 @@ def _slide(soles: Float[np.ndarray, "T P 3"], fps: float) -> Float[np.ndarray, "
     return np.fmin(*slides)
 
 
-def _jerk(joints: Float[np.ndarray, "T N"], fps: float) -> Float[np.ndarray, "T"]:
+def _jerk(joints: Float[np.ndarray, "T N"], fps: float) -> Float[np.ndarray, " T"]:
     if len(joints) < 4:
         return np.zeros(len(joints))
     third = np.diff(joints, 3, axis=0) * fps**3
@@ -255,11 +255,13 @@ def _capsule_ends(robot: Robot, states: BodyStates) -> tuple[Float[np.ndarray, "
     ends = rotations.rotate(rotation[:, :, None], np.broadcast_to(local, (len(position), *local.shape)))
     # Only the real foot capsules reach the floor: the bundle's extra girth lies sideways.
     real = {body: capsule.radius for capsule in robot.capsules for body in [capsule.body]}
-    radii = np.array([[real[c.body] if robot.body_names[c.body].endswith("ankle_roll_link") else c.radius] for c in capsules])
+    radii = np.array(
+        [[real[c.body] if robot.body_names[c.body].endswith("ankle_roll_link") else c.radius] for c in capsules]
+    )
     return position[:, :, None] + ends, radii
 
 
-def _self_collision(robot: Robot, ends: Float[np.ndarray, "T C 2 3"]) -> Float[np.ndarray, "T"]:
+def _self_collision(robot: Robot, ends: Float[np.ndarray, "T C 2 3"]) -> Float[np.ndarray, " T"]:
     """Deepest overlap in each frame; pairs that stay apart for the whole clip are passed over early."""
     capsules, pairs = _collision_model(id(robot))
     centre = ends.mean(2)
@@ -275,8 +277,11 @@ def _self_collision(robot: Robot, ends: Float[np.ndarray, "T C 2 3"]) -> Float[n
 
 
 def segment_distance(
-    a0: Float[np.ndarray, "... 3"], a1: Float[np.ndarray, "... 3"], b0: Float[np.ndarray, "... 3"], b1: Float[np.ndarray, "... 3"]
-) -> Float[np.ndarray, "..."]:
+    a0: Float[np.ndarray, "... 3"],
+    a1: Float[np.ndarray, "... 3"],
+    b0: Float[np.ndarray, "... 3"],
+    b1: Float[np.ndarray, "... 3"],
+) -> Float[np.ndarray, ...]:
     """Shortest distance between two line segments [m] (Ericson, Real-Time Collision Detection, 5.1.9)."""
     u, v, w = a1 - a0, b1 - b0, a0 - b0
     uu, vv, uv = (u * u).sum(-1), (v * v).sum(-1), (u * v).sum(-1)

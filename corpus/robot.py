@@ -1,5 +1,7 @@
 """A robot as data: its tree of bodies, hinges and limits, read from an MJCF; forward kinematics over whole clips."""
 
+# MuJoCo's package tells a type checker nothing of its classes.
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -27,12 +29,12 @@ class Robot:
     joint_names: tuple[str, ...]
     joint_axis: Float[np.ndarray, "N 3"]
     """Hinge axis in the frame of the body it moves: joint i moves body i + 1."""
-    lower: Float[np.ndarray, "N"]
-    upper: Float[np.ndarray, "N"]
+    lower: Float[np.ndarray, " N"]
+    upper: Float[np.ndarray, " N"]
     """Joint limits [rad]."""
-    speed_limit: Float[np.ndarray, "N"]
+    speed_limit: Float[np.ndarray, " N"]
     """Joint speed limits [rad/s]."""
-    effort_limit: Float[np.ndarray, "N"]
+    effort_limit: Float[np.ndarray, " N"]
     """Joint torque limits [N·m]."""
     ground_points: dict[str, tuple[str, Float[np.ndarray, "P 3"]]]
     """"left_heel", "left_toe", …: the body each belongs to, and points on its sole in the body's frame [m]."""
@@ -56,8 +58,8 @@ class Robot:
 @dataclass(frozen=True)
 class Capsule:
     body: int
-    start: Float[np.ndarray, "3"]
-    end: Float[np.ndarray, "3"]
+    start: Float[np.ndarray, " 3"]
+    end: Float[np.ndarray, " 3"]
     """Ends of its axis in the body's frame [m]."""
     radius: float
 

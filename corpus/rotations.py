@@ -142,7 +142,7 @@ def compose_axes(angles: Float[np.ndarray, "... K"], axes: str) -> Float[np.ndar
     return result
 
 
-def slerp(a: Float[Array, "... 4"], b: Float[Array, "... 4"], t: Float[Array, "..."]) -> Float[Array, "... 4"]:
+def slerp(a: Float[Array, "... 4"], b: Float[Array, "... 4"], t: Float[Array, ...]) -> Float[Array, "... 4"]:
     """Go from `a` to `b` along the shorter arc; `t` in [0, 1]. *Both.*"""
     lib = _lib(a)
     dot = (a * b).sum(-1)
@@ -173,14 +173,14 @@ def angular_velocity(q: Float[np.ndarray, "T ... 4"], fps: float) -> Float[np.nd
     return np.concatenate([step[:1], (step[1:] + step[:-1]) / 2, step[-1:]])
 
 
-def heading(q: Float[Array, "... 4"]) -> Float[Array, "..."]:
+def heading(q: Float[Array, "... 4"]) -> Float[Array, ...]:
     """Angle of the turned x axis about the vertical [rad]. *Both.*"""
     lib = _lib(q)
     w, x, y, z = q[..., 0], q[..., 1], q[..., 2], q[..., 3]
     return lib.arctan2(2 * (x * y + w * z), 1 - 2 * (y * y + z * z))
 
 
-def about_z(angle: Float[Array, "..."]) -> Float[Array, "... 4"]:
+def about_z(angle: Float[Array, ...]) -> Float[Array, "... 4"]:
     """The turn by `angle` [rad] about the vertical. *Both.*"""
     lib = _lib(angle)
     zero = 0 * angle

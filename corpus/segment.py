@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
@@ -43,7 +44,7 @@ def cut(measures: FrameMeasures, options: CutOptions = CutOptions()) -> list[Spa
     edges = [0, *jumps.tolist(), frame_count]
     activity = _activity(measures)
     spans = []
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         if stop - start < shortest:
             spans.append(Span(start, stop, "discontinuity" if len(jumps) else "too_short"))
             continue
@@ -62,7 +63,7 @@ def _jumps(measures: FrameMeasures, options: CutOptions) -> np.ndarray:
     return jump
 
 
-def _activity(measures: FrameMeasures) -> Float[np.ndarray, "T"]:
+def _activity(measures: FrameMeasures) -> Float[np.ndarray, " T"]:
     """How much moves: joints and root together, smoothed over a fifth of a second."""
     return ndimage.uniform_filter1d(measures.speed_use + 0.1 * measures.root_speed, max(1, round(measures.fps / 5)))
 

@@ -77,6 +77,8 @@ def forward_kinematics(
             rotation[joint] = local_rotation[:, joint]
             continue
         offset = skeleton.offsets[joint] if local_position is None else local_position[:, joint]
-        position[joint] = position[parent] + rotations.rotate(rotation[parent], np.broadcast_to(offset, (frame_count, 3)))
+        position[joint] = position[parent] + rotations.rotate(
+            rotation[parent], np.broadcast_to(offset, (frame_count, 3))
+        )
         rotation[joint] = rotations.multiply(rotation[parent], local_rotation[:, joint])
     return position.transpose(1, 0, 2), rotation.transpose(1, 0, 2)

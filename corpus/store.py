@@ -31,7 +31,6 @@ CHUNK = 256
 """Frames of one inner Zarr chunk."""
 
 
-
 class ShardWriter:
     """Collects the clips of one shard and lets it appear whole.
 
@@ -53,7 +52,9 @@ class ShardWriter:
     def __enter__(self) -> ShardWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
     def add(self, clip: dict[str, Any], segments: list[dict[str, Any]], motion: RobotMotion | None) -> None:
@@ -221,7 +222,9 @@ def _write_rows(path: Path, rows: list[dict[str, Any]], table_schema: pa.Schema)
         if unknown := set(row) - set(table_schema.names):
             raise ValueError(f"{path.name} has no column {', '.join(sorted(unknown))}.")
     columns = [[row.get(name) for row in rows] for name in table_schema.names]
-    arrays = [pa.array(column, field.type, from_pandas=False) for column, field in zip(columns, table_schema, strict=True)]
+    arrays = [
+        pa.array(column, field.type, from_pandas=False) for column, field in zip(columns, table_schema, strict=True)
+    ]
     pq.write_table(pa.Table.from_arrays(arrays, schema=table_schema), path, compression="zstd", write_statistics=True)
 
 

@@ -85,7 +85,7 @@ HISTOGRAM_NOTE = (
 
 
 def histogram(
-    kept: Float[np.ndarray, "N"], rejected: Float[np.ndarray, "M"], *, limit: float | None = None, bins: int = 24
+    kept: Float[np.ndarray, " N"], rejected: Float[np.ndarray, " M"], *, limit: float | None = None, bins: int = 24
 ) -> str:
     """Bars as an SVG: kept at the bottom, rejected on top, all counts to one scale."""
     kept, rejected = kept[np.isfinite(kept)], rejected[np.isfinite(rejected)]
@@ -112,7 +112,7 @@ def histogram(
     )
 
 
-def _edges(values: Float[np.ndarray, "N"], limit: float | None, bins: int) -> Float[np.ndarray, "E"]:
+def _edges(values: Float[np.ndarray, " N"], limit: float | None, bins: int) -> Float[np.ndarray, " E"]:
     """From zero (or below) to where nearly all values lie, the limit in sight."""
     top = float(np.quantile(values, 0.98))
     if limit is not None:
@@ -214,7 +214,7 @@ def _histograms(segments: pl.DataFrame, gate: dict[str, Any], fps: float) -> str
     return f"<div class='grid'>{''.join(figures)}</div>"
 
 
-def _floats(table: pl.DataFrame, column: str) -> Float[np.ndarray, "N"]:
+def _floats(table: pl.DataFrame, column: str) -> Float[np.ndarray, " N"]:
     return table[column].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 

@@ -6,11 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from corpus.sources.files import list_files
-
 from corpus.errors import MotionloomError, Rejected
 from corpus.motion import Clip
 from corpus.sources import SOURCES, source
+from corpus.sources.files import list_files
 from corpus.sources.options import LoadOptions
 
 SAMPLE_COUNT = 5

@@ -25,7 +25,7 @@ class Correspondence:
 
     joints: dict[str, str]
     """Role (see `corpus.skeleton.ROLES`) → joint name."""
-    frames: dict[str, Float[np.ndarray, "4"]]
+    frames: dict[str, Float[np.ndarray, " 4"]]
     """Role → the segment's anatomical frame in the joint's own frame."""
     toe_height: float
     """Height of the toe joint above the sole [m]."""
@@ -36,18 +36,22 @@ def correspondence(skeleton: Skeleton) -> Correspondence:
     if skeleton.name in CORRESPONDENCES:
         return CORRESPONDENCES[skeleton.name]
     if skeleton.rest_rotation is None or not skeleton.roles:
-        raise Rejected("unknown_skeleton", f"no table for {skeleton.name!r}; known: {', '.join(sorted(CORRESPONDENCES))}")
+        raise Rejected(
+            "unknown_skeleton", f"no table for {skeleton.name!r}; known: {', '.join(sorted(CORRESPONDENCES))}"
+        )
     return _from_rest_posture(skeleton, dict(skeleton.roles), skeleton.rest_rotation)
 
 
-def _axes(forward: str, left: str, pitch_deg: float = 0.0) -> Float[np.ndarray, "4"]:
+def _axes(forward: str, left: str, pitch_deg: float = 0.0) -> Float[np.ndarray, " 4"]:
     """Anatomical frame from two signed local axes ("+x", "-z"), then turned about its own left axis."""
     x, y = (np.eye(3)["xyz".index(axis[1])] * (1 if axis[0] == "+" else -1) for axis in (forward, left))
     frame = rotations.from_matrix(np.stack([x, y, np.cross(x, y)], 1))
     return rotations.multiply(frame, rotations.from_rotation_vector(np.array([0.0, np.radians(pitch_deg), 0.0])))
 
 
-def _both(forward: str, left: str, right_forward: str, right_left: str, roles: tuple[str, ...], pitch: float = 0.0) -> dict:
+def _both(
+    forward: str, left: str, right_forward: str, right_left: str, roles: tuple[str, ...], pitch: float = 0.0
+) -> dict:
     """The same row for several roles on both sides of the body."""
     return {
         **{f"left_{role}": _axes(forward, left, pitch) for role in roles},

@@ -47,7 +47,7 @@ def lift_off_floor(
     rotation: Float[np.ndarray, "T B 4"],
     fps: float,
     options: GroundOptions,
-) -> Float[np.ndarray, "T"]:
+) -> Float[np.ndarray, " T"]:
     """How far to move each frame upwards [m] so that no part of the robot sinks into z = 0 beyond the allowed depth.
 
     Bodies that lie or kneel are thicker than the person's; the lift rises and falls smoothly around such frames.
@@ -71,7 +71,7 @@ def _floor_height(
     return float(np.quantile(np.minimum(soles["left"], soles["right"]), 0.02))
 
 
-def _sole_height(targets: Targets, robot: Robot, side: str) -> Float[np.ndarray, "T"]:
+def _sole_height(targets: Targets, robot: Robot, side: str) -> Float[np.ndarray, " T"]:
     """Lowest point of a foot's sole while the foot is on its target [m]."""
     name, heel = robot.ground_points[f"{side}_heel"]
     points = np.concatenate([heel, robot.ground_points[f"{side}_toe"][1]])
@@ -79,7 +79,7 @@ def _sole_height(targets: Targets, robot: Robot, side: str) -> Float[np.ndarray,
     return _lowest(targets.position[:, foot], targets.rotation[:, foot], points)
 
 
-def _lowest_of_body(robot: Robot, position: np.ndarray, rotation: np.ndarray) -> Float[np.ndarray, "T"]:
+def _lowest_of_body(robot: Robot, position: np.ndarray, rotation: np.ndarray) -> Float[np.ndarray, " T"]:
     """Lowest point of all collision capsules [m]."""
     lowest = np.full(len(position), np.inf)
     for index in sorted({capsule.body for capsule in robot.capsules}):
@@ -94,15 +94,15 @@ def _lowest(
     origin: Float[np.ndarray, "T 3"],
     turn: Float[np.ndarray, "T 4"],
     points: Float[np.ndarray, "P 3"],
-    radii: Float[np.ndarray, "P"] | float = 0.0,
-) -> Float[np.ndarray, "T"]:
+    radii: Float[np.ndarray, " P"] | float = 0.0,
+) -> Float[np.ndarray, " T"]:
     """Height of the lowest of some balls fixed in a body [m]."""
     w, x, y, z = turn.T
     third_row = np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], 1)
     return origin[:, 2] + (third_row @ points.T - radii).min(1)
 
 
-def _most_common(heights: Float[np.ndarray, "V"], width: float = 0.02) -> float:
+def _most_common(heights: Float[np.ndarray, " V"], width: float = 0.02) -> float:
     """Median of the votes in the fullest window of `width` [m]."""
     ordered = np.sort(heights)
     ends = np.searchsorted(ordered, ordered + width, side="right")
@@ -110,10 +110,14 @@ def _most_common(heights: Float[np.ndarray, "V"], width: float = 0.02) -> float:
     return float(np.median(ordered[best : ends[best]]))
 
 
-def _envelope(depth: Float[np.ndarray, "T"], fps: float, window_s: float) -> Float[np.ndarray, "T"]:
+def _envelope(depth: Float[np.ndarray, " T"], fps: float, window_s: float) -> Float[np.ndarray, " T"]:
     """A smooth curve that never falls below `depth`."""
     if not depth.any():
         return depth
     half = max(1, round(window_s * fps / 2))
     window = np.hanning(2 * half + 3)[1:-1]
-    return np.convolve(np.pad(ndimage.maximum_filter1d(depth, 2 * half + 1, mode="nearest"), half, "edge"), window / window.sum(), "valid")
+    return np.convolve(
+        np.pad(ndimage.maximum_filter1d(depth, 2 * half + 1, mode="nearest"), half, "edge"),
+        window / window.sum(),
+        "valid",
+    )

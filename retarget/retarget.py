@@ -31,13 +31,13 @@ class RetargetOptions:
 @dataclass(frozen=True)
 class Retargeted:
     motion: RobotMotion
-    position_error: Float[np.ndarray, "T"]
+    position_error: Float[np.ndarray, " T"]
     """Mean distance of the position targets that count from their bodies [m]."""
-    orientation_error: Float[np.ndarray, "T"]
+    orientation_error: Float[np.ndarray, " T"]
     """Mean angle between target and body [rad]."""
     scale: float
     """Robot leg length / human leg length."""
-    lift: Float[np.ndarray, "T"]
+    lift: Float[np.ndarray, " T"]
     """How far the grounding moved each frame upwards [m]."""
 
 
@@ -70,7 +70,7 @@ def warm_up() -> None:
 
 def target_errors(
     targets: Targets, position: Float[np.ndarray, "T B 3"], rotation: Float[np.ndarray, "T B 4"]
-) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
+) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
     """Mean position [m] and orientation error [rad] over the targets with a weight."""
     bodies = np.array(targets.bodies)
     placed, turned = targets.position_weight > 0, targets.rotation_weight > 0

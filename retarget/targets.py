@@ -72,7 +72,9 @@ def build_targets(human: HumanMotion, robot: Robot, fps: float) -> tuple[Targets
     motion = resample(_only_needed_joints(human, table), fps)
     at = {role: motion.position[:, i] for i, role in enumerate(_SOURCE_ROLES)}
     turn = {
-        role: rotations.multiply(motion.rotation[:, i], np.broadcast_to(table.frames[role], motion.rotation[:, i].shape))
+        role: rotations.multiply(
+            motion.rotation[:, i], np.broadcast_to(table.frames[role], motion.rotation[:, i].shape)
+        )
         for i, role in enumerate(_SOURCE_ROLES)
         if role in LINKS
     }
@@ -113,7 +115,8 @@ class _RobotPosture:
         # The arm hangs straight below the shoulder's centre, which no single body's origin marks.
         shoulder = {side: position[0, robot.body(f"{side}_shoulder_roll_link")] for side in SIDES}
         self.shoulder_in_torso = {
-            side: np.array([shoulder[side][0], at[f"{side}_shoulder"][1], shoulder[side][2]]) - at["chest"] for side in SIDES
+            side: np.array([shoulder[side][0], at[f"{side}_shoulder"][1], shoulder[side][2]]) - at["chest"]
+            for side in SIDES
         }
         self.yaw_in_shoulder = {s: at[f"{s}_shoulder"] - at["chest"] - self.shoulder_in_torso[s] for s in SIDES}
         self.elbow_in_shoulder = {s: at[f"{s}_elbow"] - at["chest"] - self.shoulder_in_torso[s] for s in SIDES}

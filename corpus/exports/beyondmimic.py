@@ -19,7 +19,7 @@ def write_beyondmimic(motion: RobotMotion, path: Path, robot: Robot) -> Path:
     arrays = beyondmimic(motion, robot)
     half_made = path.with_name(f".{path.name}.part")
     with half_made.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
     half_made.replace(path)
     return path
 

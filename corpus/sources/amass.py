@@ -18,7 +18,17 @@ from corpus.sources.safe_files import npz_keys, read_npz
 
 LICENCE = "AMASS non-commercial research"
 _ROBOT_KEYS = {"joint_pos", "dof_pos", "qpos", "body_pos_w", "root_pos", "joint_names"}
-_WANTED = ("poses", "trans", "betas", "gender", "mocap_framerate", "mocap_frame_rate", "surface_model_type", "root_orient", "pose_body")
+_WANTED = (
+    "poses",
+    "trans",
+    "betas",
+    "gender",
+    "mocap_framerate",
+    "mocap_frame_rate",
+    "surface_model_type",
+    "root_orient",
+    "pose_body",
+)
 
 
 def scan(root: Path) -> Iterator[Clip]:
@@ -27,7 +37,9 @@ def scan(root: Path) -> Iterator[Clip]:
         path = PurePosixPath(clip.path)
         take = re.sub(r"_(poses|stageii|stagei)$", "", path.stem)
         subject = path.parent.name
-        yield replace(clip, subject=subject, recording="/".join((*path.parent.parts, take)), label=take.replace("_", " "))
+        yield replace(
+            clip, subject=subject, recording="/".join((*path.parent.parts, take)), label=take.replace("_", " ")
+        )
 
 
 def load(root: Path, clip: Clip, options: LoadOptions) -> HumanMotion:
@@ -41,15 +53,22 @@ def load(root: Path, clip: Clip, options: LoadOptions) -> HumanMotion:
     path = open_path(root, clip)
     keys = set(npz_keys(path))
     if keys & _ROBOT_KEYS and not keys & {"poses", "pose_body"}:
-        raise Rejected("not_human", f"holds a robot's motion (keys {', '.join(sorted(keys & _ROBOT_KEYS))}); use the source 'robot'")
+        raise Rejected(
+            "not_human",
+            f"holds a robot's motion (keys {', '.join(sorted(keys & _ROBOT_KEYS))}); use the source 'robot'",
+        )
     return smpl_from_npz(path, keys, options)
 
 
-def smpl_from_npz(path: Path, keys: set[str], options: LoadOptions, *, y_up: bool = False, default_fps: float | None = None) -> HumanMotion:
+def smpl_from_npz(
+    path: Path, keys: set[str], options: LoadOptions, *, y_up: bool = False, default_fps: float | None = None
+) -> HumanMotion:
     """Read named SMPL(-X) parameters; shared with Motion-X, whose npz has the same keys."""
     file = read_npz(path, _WANTED)
     if "poses" not in file and not {"root_orient", "pose_body"} <= set(file):
-        raise Rejected("missing_key", f"poses, or root_orient and pose_body; has: {', '.join(sorted(keys))[:200]}", key="poses")
+        raise Rejected(
+            "missing_key", f"poses, or root_orient and pose_body; has: {', '.join(sorted(keys))[:200]}", key="poses"
+        )
     if "trans" not in file:
         raise Rejected("missing_key", f"trans; has: {', '.join(sorted(keys))[:200]}", key="trans")
     pose = _pose(file)
@@ -57,7 +76,9 @@ def smpl_from_npz(path: Path, keys: set[str], options: LoadOptions, *, y_up: boo
     if len(trans) != len(pose):
         raise Rejected("wrong_shape", "poses and trans have different lengths", poses=len(pose), trans=len(trans))
     fps = options.fps or _rate(file, default_fps)
-    model = "smplx" if {"mocap_frame_rate", "surface_model_type", "pose_body"} & keys or _width(file) == 165 else "smplh"
+    model = (
+        "smplx" if {"mocap_frame_rate", "surface_model_type", "pose_body"} & keys or _width(file) == 165 else "smplh"
+    )
     betas = np.asarray(file.get("betas", np.zeros(10)), np.float64).reshape(-1)[:16]
     if not np.isfinite(betas).all():
         raise Rejected("not_finite", "NaN or infinity in betas")
@@ -118,7 +139,15 @@ def _check_axes(motion: HumanMotion) -> None:
     stance = np.median(motion.position[:, 0] - feet, axis=0)
     for axis, name in ((1, "y"), (0, "x")):
         # A lying person's spine is level too; only a standing one has the legs along it, at full length.
-        if abs(spine[axis]) > 0.9 and stance[axis] * np.sign(spine[axis]) > 0.7 and np.ptp(motion.position[:, 0, axis]) < 0.5:
-            raise Rejected("wrong_axis", f"the person stands along {name}: AMASS is z up", spine=round(float(spine[axis]), 3))
+        if (
+            abs(spine[axis]) > 0.9
+            and stance[axis] * np.sign(spine[axis]) > 0.7
+            and np.ptp(motion.position[:, 0, axis]) < 0.5
+        ):
+            raise Rejected(
+                "wrong_axis", f"the person stands along {name}: AMASS is z up", spine=round(float(spine[axis]), 3)
+            )
     if spine[2] < -0.9:
-        raise Rejected("wrong_axis", "the person hangs upside down for most of the clip", spine=round(float(spine[2]), 3))
+        raise Rejected(
+            "wrong_axis", "the person hangs upside down for most of the clip", spine=round(float(spine[2]), 3)
+        )

@@ -88,7 +88,9 @@ def load(root: Path, clip: Clip, options: LoadOptions) -> HumanMotion:
     file = read_bvh(open_path(root, clip))
     names = {name.split(":")[-1] for name in file.joint_names}
     if names - {"joint_Root"} == BANDAI_JOINTS:
-        return human_motion(file, "bandai", {"left_hip": "UpperLeg_L", "left_knee": "LowerLeg_L", "left_ankle": "Foot_L"})
+        return human_motion(
+            file, "bandai", {"left_hip": "UpperLeg_L", "left_knee": "LowerLeg_L", "left_ankle": "Foot_L"}
+        )
     if {name.replace("ToeBase", "Toe") for name in names} == LAFAN1_JOINTS and options.skeleton is None:
         return human_motion(file, "lafan1", LAFAN1_LEG)
     return _generic_motion(file, _skeleton_file(options.skeleton) if options.skeleton else _by_common_names(file))
@@ -116,7 +118,9 @@ def read_bvh(path: Path) -> BvhFile:
     mark = re.search(rb"^[ \t]*MOTION[ \t]*\r?$", data, re.MULTILINE)
     if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"HIERARCHY") or mark is None:
         raise Rejected("truncated", "a BVH has a HIERARCHY and a MOTION part")
-    names, parents, offsets, channels = _hierarchy(data[: mark.start()].decode("utf-8", "replace").replace("\ufeff", ""))
+    names, parents, offsets, channels = _hierarchy(
+        data[: mark.start()].decode("utf-8", "replace").replace("\ufeff", "")
+    )
     head = re.match(rb"\s*Frames:\s*(\S+)\s+Frame Time:\s*(\S+)[^\n]*\n?", data[mark.end() :])
     if head is None:
         raise Rejected("truncated", "no 'Frames:' and 'Frame Time:' lines")
@@ -153,7 +157,9 @@ def _values(text: bytes, frame_count: int, channel_count: int) -> Float[np.ndarr
     return values.reshape(frame_count, channel_count)
 
 
-def _hierarchy(text: str) -> tuple[tuple[str, ...], tuple[int, ...], Float[np.ndarray, "J 3"], tuple[tuple[str, ...], ...]]:
+def _hierarchy(
+    text: str,
+) -> tuple[tuple[str, ...], tuple[int, ...], Float[np.ndarray, "J 3"], tuple[tuple[str, ...], ...]]:
     names: list[str] = []
     parents: list[int] = []
     offsets: list[list[float]] = []
@@ -222,10 +228,14 @@ def _channels(words: list[str], line: str) -> tuple[str, ...]:
     return channels
 
 
-def human_motion(file: BvhFile, name: str, leg: dict[str, str], unit: str | None = None, up: str | None = None) -> HumanMotion:
+def human_motion(
+    file: BvhFile, name: str, leg: dict[str, str], unit: str | None = None, up: str | None = None
+) -> HumanMotion:
     """World motion in metres, z up; `leg` names the left hip, knee and ankle, by which the unit is found."""
     position, rotation = _world(file)
-    names = [n.split(":")[-1].replace("ToeBase", "Toe") if name == "lafan1" else n.split(":")[-1] for n in file.joint_names]
+    names = [
+        n.split(":")[-1].replace("ToeBase", "Toe") if name == "lafan1" else n.split(":")[-1] for n in file.joint_names
+    ]
     parents, offsets = file.parents, file.offsets.copy()
     _rest_offsets(file, offsets)
     if names[0] == "joint_Root":  # Bandai-Namco's hips hang on a root of their own
@@ -285,7 +295,11 @@ def _unit_scale(names: list[str], offsets: Float[np.ndarray, "J 3"], leg: dict[s
     for scale in UNITS.values():
         if LEG_LENGTH[0] <= length * scale <= LEG_LENGTH[1]:
             return scale
-    raise Rejected("bad_unit", f"no unit makes the leg 0.5–1.2 m long (tried {', '.join(UNITS)})", leg_in_file_units=round(length, 4))
+    raise Rejected(
+        "bad_unit",
+        f"no unit makes the leg 0.5–1.2 m long (tried {', '.join(UNITS)})",
+        leg_in_file_units=round(length, 4),
+    )
 
 
 @dataclass(frozen=True)
@@ -323,7 +337,9 @@ def _skeleton_file(path: Path) -> _Mapping:
             f"{path}: roles missing: {sorted(missing) or 'none'}, unknown: {sorted(unknown) or 'none'}; "
             f"unit is one of {', '.join(UNITS)}, up is y or z."
         )
-    return _Mapping(roles, content.get("name", "bvh"), content.get("unit"), content.get("up", "y"), content.get("rest", "zero"))
+    return _Mapping(
+        roles, content.get("name", "bvh"), content.get("unit"), content.get("up", "y"), content.get("rest", "zero")
+    )
 
 
 def _generic_motion(file: BvhFile, mapping: _Mapping) -> HumanMotion:
@@ -357,9 +373,14 @@ def _facing_x(rest: HumanMotion, frame: int, roles: dict[str, str]) -> Float[np.
     left = at["left_hip"] - at["right_hip"] + at["left_shoulder"] - at["right_shoulder"]
     upright = at["chest"][2] > at["pelvis"][2] > max(at["left_ankle"][2], at["right_ankle"][2]) + 0.3
     arms = [at[f"{s}_wrist"] - at[f"{s}_shoulder"] for s in ("left", "right")]
-    sideways = all(np.linalg.norm(a[:2]) > 0.3 * np.linalg.norm(a) and s * (a @ left) > 0 for a, s in zip(arms, (1, -1), strict=True))
+    sideways = all(
+        np.linalg.norm(a[:2]) > 0.3 * np.linalg.norm(a) and s * (a @ left) > 0
+        for a, s in zip(arms, (1, -1), strict=True)
+    )
     if not upright or not sideways:
-        raise Rejected("no_rest_pose", "the rest pose is no upright T-pose; name a frame that is one: rest = N in a skeleton file")
+        raise Rejected(
+            "no_rest_pose", "the rest pose is no upright T-pose; name a frame that is one: rest = N in a skeleton file"
+        )
     facing = np.arctan2(-left[0], left[1])
     turn = np.broadcast_to(rotations.about_z(np.array(-facing)), rest.rotation[frame].shape)
     return rotations.multiply(turn, rest.rotation[frame])

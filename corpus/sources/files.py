@@ -89,5 +89,8 @@ def _text(path: bytes) -> str:
 
 def _bytes(text: str) -> bytes:
     parts = re.split(r"(\\\\|\\x[0-9a-f]{2})", text)
-    turned = [b"\\" if p == "\\\\" else bytes([int(p[2:], 16)]) if re.fullmatch(r"\\x[0-9a-f]{2}", p) else p.encode() for p in parts]
+    turned = [
+        b"\\" if p == "\\\\" else bytes([int(p[2:], 16)]) if re.fullmatch(r"\\x[0-9a-f]{2}", p) else p.encode()
+        for p in parts
+    ]
     return b"".join(turned)

@@ -60,7 +60,9 @@ def _motion(pose: np.ndarray, trans: np.ndarray, fps: float, person: Body) -> Hu
     if sole is not None and -0.5 < sole < SUNK:
         # Written as A·trans: the pelvis lies A·J0 from there, not J0.
         offset = rotations.rotate(rotations.conjugate(rotations.Y_UP_TO_Z_UP), person.pelvis)
-        motion = smpl_motion(trans + offset, pose, fps, person, y_up=True, note="pelvis offset was missing: raised by 0.35 m")
+        motion = smpl_motion(
+            trans + offset, pose, fps, person, y_up=True, note="pelvis offset was missing: raised by 0.35 m"
+        )
     return _checked(motion)
 
 
@@ -69,14 +71,22 @@ def _checked(motion: HumanMotion) -> HumanMotion:
     spine = np.median(motion.position[:, motion.skeleton.index("neck")] - motion.position[:, 0], axis=0)
     spine = spine / max(float(np.linalg.norm(spine)), 1e-9)
     if spine[2] < -0.7:
-        raise Rejected("camera_space", "the person hangs upside down: y points down, as in a camera's frame", spine_up=round(float(spine[2]), 3))
+        raise Rejected(
+            "camera_space",
+            "the person hangs upside down: y points down, as in a camera's frame",
+            spine_up=round(float(spine[2]), 3),
+        )
     sole = planted_height(motion)
     if sole is not None and not -0.5 < sole < 0.5 and spine[2] > 0.7:
         raise Rejected("camera_space", "an upright person's feet are not near the floor", sole_m=round(sole, 3))
     feet = motion.position[:, [motion.skeleton.index(f"{s}_foot") for s in ("left", "right")]].mean(1)
     stance = np.median(motion.position[:, 0] - feet, axis=0)
     if abs(spine[1]) > 0.9 and abs(stance[1]) > 0.7 and stance[1] * spine[1] > 0:
-        raise Rejected("wrong_axis", "the person stands along a level axis: this file is not y up", spine_level=round(float(spine[1]), 3))
+        raise Rejected(
+            "wrong_axis",
+            "the person stands along a level axis: this file is not y up",
+            spine_level=round(float(spine[1]), 3),
+        )
     return motion
 
 

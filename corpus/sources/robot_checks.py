@@ -98,7 +98,7 @@ def _quaternion_order(choices: dict[str, np.ndarray], position: np.ndarray, join
     raise Rejected("ambiguous_quaternion", "both orders look upright: pass --quat wxyz or --quat xyzw", **numbers)
 
 
-def _up(quaternion: Float[np.ndarray, "T 4"]) -> Float[np.ndarray, "T"]:
+def _up(quaternion: Float[np.ndarray, "T 4"]) -> Float[np.ndarray, " T"]:
     """Vertical component of the root's own up axis: 1 standing, 0 lying, −1 upside down."""
     return 1 - 2 * (quaternion[:, 1] ** 2 + quaternion[:, 2] ** 2)
 

@@ -21,7 +21,16 @@ from corpus.errors import Rejected
 MAX_BYTES = 4 << 30
 """An array that claims more is refused unread."""
 
-_BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, OSError, struct.error)
+_BAD_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    struct.error,
+)
 
 
 def npz_keys(path: Path) -> list[str]:
@@ -134,7 +143,11 @@ class _SafeArray(np.ndarray):
         if dtype.hasobject and isinstance(data, list) and len(data) == int(np.prod(shape, dtype=object)):
             self.items = data if shape else data[0]
             return
-        if dtype.hasobject or not isinstance(data, bytes) or len(data) != int(np.prod(shape, dtype=object)) * dtype.itemsize:
+        if (
+            dtype.hasobject
+            or not isinstance(data, bytes)
+            or len(data) != int(np.prod(shape, dtype=object)) * dtype.itemsize
+        ):
             raise Rejected("unsafe_pickle", "an array of objects, or one whose bytes do not fit its shape")
         super().__setstate__(state)
 
@@ -224,9 +237,9 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]  # the pure-P
             return
         if not isinstance(target, _SafeArray):
             raise Rejected("unsafe_pickle", "a state for something that is no array")
-        super().load_build()
+        pickle._Unpickler.load_build(self)  # type: ignore[attr-defined]
 
-    dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.BUILD[0]] = load_build  # type: ignore[assignment]
 
 
 def _apply_byte_order(stack: list[Any], state: Any) -> None:

@@ -36,8 +36,8 @@ MEAN_HEIGHT = 1.70
 class Foot:
     ball: Float[np.ndarray, "T 3"]
     """World position of the ball joint [m]."""
-    yaw: Float[np.ndarray, "T"]
-    heel: Float[np.ndarray, "T"]
+    yaw: Float[np.ndarray, " T"]
+    heel: Float[np.ndarray, " T"]
     """How far the heel is lifted about the ball [rad]; negative lifts the toes."""
     toes_flat: bool = True
     """Toes stay level while the heel rises; off for a foot in the air."""
@@ -150,7 +150,7 @@ def skeleton_of(height: float = MEAN_HEIGHT) -> Skeleton:
     return Skeleton("smpl", JOINT_NAMES, PARENTS, mean_body().offsets * (height / MEAN_HEIGHT))
 
 
-def rest_position(skeleton: Skeleton) -> dict[str, Float[np.ndarray, "3"]]:
+def rest_position(skeleton: Skeleton) -> dict[str, Float[np.ndarray, " 3"]]:
     """Each joint from the pelvis in the zero pose, x forward, y left, z up [m]."""
     still = np.zeros((1, skeleton.joint_count, 4))
     still[..., 0] = 1

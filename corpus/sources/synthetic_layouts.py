@@ -25,9 +25,9 @@ class Joint:
     parent: str
     smpl: str
     """The SMPL joint whose orientation it follows."""
-    x: Float[np.ndarray, "3"] | str
+    x: Float[np.ndarray, " 3"] | str
     """Local x axis: a direction, or "bone" or "-bone": along or against the bone to `child`."""
-    z: Float[np.ndarray, "3"]
+    z: Float[np.ndarray, " 3"]
     """About where the local z axis points; it is set at right angles to x."""
     child: str = ""
     """The SMPL joint at the lower end, where x follows the bone."""
@@ -35,7 +35,7 @@ class Joint:
     """Position in the parent's frame in units of leg length; None: where SMPL has it."""
 
 
-def _lean(degrees: float) -> Float[np.ndarray, "3"]:
+def _lean(degrees: float) -> Float[np.ndarray, " 3"]:
     """Up, leaning forward."""
     return np.cos(np.radians(degrees)) * UP + np.sin(np.radians(degrees)) * FORWARD
 
@@ -178,7 +178,7 @@ def on_layout(motion: HumanMotion, layout: str) -> HumanMotion:
     return replace(motion, skeleton=skeleton, position=position, rotation=rotation, body_model="file")
 
 
-def _frame(joint: Joint, smpl: Skeleton) -> Float[np.ndarray, "4"]:
+def _frame(joint: Joint, smpl: Skeleton) -> Float[np.ndarray, " 4"]:
     """The joint's axes in those of its SMPL joint."""
     if isinstance(joint.x, str):
         x = _offset(smpl, joint.child) * (-1 if joint.x.startswith("-") else 1)
@@ -190,7 +190,7 @@ def _frame(joint: Joint, smpl: Skeleton) -> Float[np.ndarray, "4"]:
     return rotations.from_matrix(np.stack([x, np.cross(z, x), z], 1))
 
 
-def _offset(smpl: Skeleton, joint: str) -> Float[np.ndarray, "3"]:
+def _offset(smpl: Skeleton, joint: str) -> Float[np.ndarray, " 3"]:
     """Where SMPL has the joint in its parent's frame; the ball lies straight ahead of the ankle, as in the real files.
 
     The heel turns about an axis through the ball from left to right, so this point of it stays put as well.

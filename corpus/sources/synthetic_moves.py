@@ -21,7 +21,7 @@ from corpus.sources import synthetic_body
 from corpus.sources.synthetic_body import BALL_HEIGHT, Foot, Take
 
 GRAVITY = 9.81
-Times = Float[np.ndarray, "T"]
+Times = Float[np.ndarray, " T"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Person:
     """Who moves and how: everything a movement may depend on besides time."""
 
     skeleton: Skeleton
-    rest: dict[str, Float[np.ndarray, "3"]]
+    rest: dict[str, Float[np.ndarray, " 3"]]
     """Joints from the pelvis when standing straight, x forward, y left, z up [m]."""
     style: Style
     random: np.random.Generator
@@ -82,7 +82,7 @@ def human_motion(
     return synthetic_body.assemble(_placed(KINDS[kind](times, seconds, person), heading, offset), skeleton, fps)
 
 
-def _placed(take: Take, heading: float, offset: Float[np.ndarray, "2"]) -> Take:
+def _placed(take: Take, heading: float, offset: Float[np.ndarray, " 2"]) -> Take:
     """The same take elsewhere on the ground, facing another way."""
     turn = np.broadcast_to(rotations.about_z(np.array(heading)), take.turn.shape)
     shift = np.array([*offset, 0.0])

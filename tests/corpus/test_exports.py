@@ -38,7 +38,9 @@ def test_csv_comes_back(motion, tmp_path, order):
 def test_csv_has_unitrees_columns(motion, tmp_path):
     rows = np.loadtxt(write_csv(motion, tmp_path / "a.csv"), delimiter=",")
     assert rows.shape == (100, 36)
-    assert np.allclose(rows[:, 3:6], motion.qpos[:, 4:7], atol=1e-8) and np.allclose(rows[:, 6], motion.qpos[:, 3], atol=1e-8)
+    assert np.allclose(rows[:, 3:6], motion.qpos[:, 4:7], atol=1e-8) and np.allclose(
+        rows[:, 6], motion.qpos[:, 3], atol=1e-8
+    )
 
 
 def test_beyondmimic_comes_back(motion, tmp_path, g1):

@@ -18,6 +18,7 @@ from corpus.quality import FrameMeasures, Gate, frame_measures, measure, segment
 from corpus.robot import forward_kinematics
 from corpus.segment import CutOptions, cut
 
+
 def standing(g1, frame_count: int = 100) -> RobotMotion:
     qpos = np.zeros((frame_count, 36))
     qpos[:, 2], qpos[:, 3] = 1.0, 1.0
@@ -52,7 +53,7 @@ def test_a_robot_pulled_over_the_floor_slides_at_its_speed(g1):
 def test_a_foot_that_rolls_about_its_toe_does_not_slide(g1):
     """The trap of velocities taken at a body's centre of mass: they read about 0.9 m/s here."""
     motion = standing(g1, 50)
-    position, rotation = forward_kinematics(g1, motion.qpos)
+    position, _ = forward_kinematics(g1, motion.qpos)
     body, toe = g1.ground_points["left_toe"]
     pivot = position[0, g1.body(body)] + toe[0]
     qpos = motion.qpos.copy()
@@ -81,7 +82,11 @@ def test_a_foot_that_swings_low_beside_a_standing_one_does_not_count(g1):
 )
 def test_each_fault_of_the_root_is_named(g1, reason, change):
     quality = measure(g1, change(standing(g1)))
-    lenient = {f"{other}_limit": 1e9 for other in ("foot_slide", "floating", "airborne_s", "penetration", "root_speed") if other != reason}
+    lenient = {
+        f"{other}_limit": 1e9
+        for other in ("foot_slide", "floating", "airborne_s", "penetration", "root_speed")
+        if other != reason
+    }
     with pytest.raises(Rejected) as caught:
         Gate(**lenient).check(quality)
     assert caught.value.reason == reason
@@ -107,7 +112,11 @@ def test_each_fault_of_the_joints_is_named(g1, joint, course, reason):
     qpos = motion.qpos.copy()
     qpos[:, 7 + g1.joint_names.index(joint)] = course(np.arange(100) / 50)
     quality = measure(g1, replace(motion, qpos=qpos))
-    limits = {f"{name}_limit": 1e9 for name in ("speed_use", "jerk", "limit_use", "self_collision", "penetration", "floating", "foot_slide") if name != reason}
+    limits = {
+        f"{name}_limit": 1e9
+        for name in ("speed_use", "jerk", "limit_use", "self_collision", "penetration", "floating", "foot_slide")
+        if name != reason
+    }
     limits |= {"self_collision_limit": 0.01} if reason == "self_collision" else {}
     with pytest.raises(Rejected) as caught:
         Gate(**limits).check(quality)

@@ -55,7 +55,10 @@ def test_our_model_equals_unitrees(g1, shared):
     assert ours.body_mass.sum() == pytest.approx(33.341, abs=1e-3)
     # The principal axes of inertia may be named in another order, the tensor may not differ.
     for i in range(1, ours.nbody):
-        a, b = ((rotations.to_matrix(m.body_iquat[i]) * m.body_inertia[i]) @ rotations.to_matrix(m.body_iquat[i]).T for m in (ours, given))
+        a, b = (
+            (rotations.to_matrix(m.body_iquat[i]) * m.body_inertia[i]) @ rotations.to_matrix(m.body_iquat[i]).T
+            for m in (ours, given)
+        )
         assert np.abs(a - b).max() < 1e-6
 
 

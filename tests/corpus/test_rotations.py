@@ -11,7 +11,11 @@ from scipy.spatial.transform import Rotation
 
 from corpus import rotations
 
-unit = arrays(float, (5, 4), elements=st.floats(-1, 1)).filter(lambda q: (np.linalg.norm(q, axis=1) > 0.1).all()).map(rotations.normalise)
+unit = (
+    arrays(float, (5, 4), elements=st.floats(-1, 1))
+    .filter(lambda q: (np.linalg.norm(q, axis=1) > 0.1).all())
+    .map(rotations.normalise)
+)
 vectors = arrays(float, (5, 3), elements=st.floats(-3, 3))
 
 

@@ -36,13 +36,23 @@ def clip_row(key: str, frames: int, kept: int, rejected: int, **changes) -> dict
 
 
 def segment_row(start: int, frames: int, status: str = "kept") -> dict:
-    return {"start": start, "frames": frames, "status": status, "reason": None if status == "kept" else "jerk", "jerk": 1.5}
+    return {
+        "start": start,
+        "frames": frames,
+        "status": status,
+        "reason": None if status == "kept" else "jerk",
+        "jerk": 1.5,
+    }
 
 
 def write(shards: Path, name: str = "aaaa", *, empty: bool = False) -> None:
     with ShardWriter(shards, name, "recipe") as writer:
         if not empty:
-            writer.add(clip_row(f"{name}1" * 5, 500, 380, 100), [segment_row(0, 300), segment_row(300, 100, "rejected"), segment_row(420, 80)], motion(500))
+            writer.add(
+                clip_row(f"{name}1" * 5, 500, 380, 100),
+                [segment_row(0, 300), segment_row(300, 100, "rejected"), segment_row(420, 80)],
+                motion(500),
+            )
         writer.add(clip_row(f"{name}2" * 5, 60, 0, 60), [segment_row(0, 60, "rejected")], motion(60))
         writer.commit()
 
@@ -90,7 +100,11 @@ def test_a_shard_without_kept_frames_is_whole(tmp_path):
 
 
 def digest(folder: Path) -> dict[str, str]:
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
 def test_the_same_clips_give_the_same_bytes_anywhere(tmp_path):
@@ -117,7 +131,9 @@ def test_a_full_disk_leaves_no_shard(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["qpos/c/0/0", "contact/c/0/0", "clips.parquet", "segments.parquet", "qpos/zarr.json", "zarr.json"])
+@pytest.mark.parametrize(
+    "name", ["qpos/c/0/0", "contact/c/0/0", "clips.parquet", "segments.parquet", "qpos/zarr.json", "zarr.json"]
+)
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_any_damage_is_found(tmp_path, name, damage):
     write(tmp_path)
@@ -146,7 +162,10 @@ def test_chunks_out_of_order_are_noticed(tmp_path):
     path = tmp_path / "aaaa" / "qpos" / "c" / "0" / "0"
     content = bytearray(path.read_bytes())
     index = 2 * 256 * 36 * 4
-    content[index : index + 16], content[index + 16 : index + 32] = content[index + 16 : index + 32], content[index : index + 16]
+    content[index : index + 16], content[index + 16 : index + 32] = (
+        content[index + 16 : index + 32],
+        content[index : index + 16],
+    )
     path.write_bytes(content)
     with pytest.raises(CorruptShard, match="order"):
         _ = Shard.open(tmp_path / "aaaa").qpos
@@ -162,7 +181,11 @@ def test_the_catalog_does_not_depend_on_the_order_of_writing(tmp_path):
 
 def test_the_ledger_adds_up_or_says_so(corpus):
     table = ledger(corpus.clips)
-    assert table["frames"].item() == table["frames_kept"].item() + table["frames_rejected"].item() + table["frames_cut"].item() == 1120
+    assert (
+        table["frames"].item()
+        == table["frames_kept"].item() + table["frames_rejected"].item() + table["frames_cut"].item()
+        == 1120
+    )
     with pytest.raises(CorruptShard, match="add up"):
         ledger(corpus.clips.with_columns(frames_cut=pl.lit(0)))
 

@@ -186,7 +186,7 @@ def test_ctrl_c_stops_with_130_and_the_next_run_goes_on(tmp_path, motion_folder)
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     start = time.monotonic()
-    out, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=60)
     assert process.returncode == cli.INTERRUPTED, error
     assert "stopped; run the same command to go on" in error and "Traceback" not in error, error
     assert time.monotonic() - start < 15

@@ -18,10 +18,30 @@ from corpus.skeleton import forward_kinematics as skeleton_kinematics
 from retarget.retarget import retarget
 
 # A person of round numbers in SMPL's frames (x left, y up, z forward), T-pose.
-NAMES = (
-    "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle spine3 left_foot right_foot neck "
-    "left_collar right_collar head left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist"
-).split()
+NAMES = [
+    "pelvis",
+    "left_hip",
+    "right_hip",
+    "spine1",
+    "left_knee",
+    "right_knee",
+    "spine2",
+    "left_ankle",
+    "right_ankle",
+    "spine3",
+    "left_foot",
+    "right_foot",
+    "neck",
+    "left_collar",
+    "right_collar",
+    "head",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+]
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19)
 OFFSETS = {
     "hip": (0.1, -0.08, 0), "knee": (0, -0.4, 0), "ankle": (0, -0.4, 0), "foot": (0, -0.06, 0.13),
@@ -39,7 +59,9 @@ def person() -> Skeleton:
     return Skeleton("smpl", tuple(NAMES), PARENTS, offsets)
 
 
-def pose(local: dict[str, np.ndarray], frame_count: int = 50, root: np.ndarray | None = None, fps: float = 50.0) -> HumanMotion:
+def pose(
+    local: dict[str, np.ndarray], frame_count: int = 50, root: np.ndarray | None = None, fps: float = 50.0
+) -> HumanMotion:
     """A motion from rotation vectors per joint, (3,) or (T, 3), in SMPL's frames."""
     skeleton = person()
     turns = np.zeros((frame_count, 22, 3))
@@ -90,7 +112,9 @@ def test_bending_the_elbows_by_a_right_angle_gives_the_robots_zero_posture(g1):
     """Arms hanging, forearms forward: the posture in which all of the G1's joints read zero."""
     hang = rotations.to_rotation_vector(rotations.from_rotation_vector(np.array([0, 0, -np.pi / 2])))
     bend = np.array([0, -np.pi / 2, 0.0])  # T-pose forearm (+x) towards +z
-    motion = retarget(pose({"left_shoulder": hang, "right_shoulder": -hang, "left_elbow": bend, "right_elbow": -bend})).motion
+    motion = retarget(
+        pose({"left_shoulder": hang, "right_shoulder": -hang, "left_elbow": bend, "right_elbow": -bend})
+    ).motion
     arms = [i for i, name in enumerate(g1.joint_names) if any(part in name for part in ("shoulder", "elbow", "wrist"))]
     assert np.abs(motion.joint_position[:, arms]).max() < 0.1
 
@@ -106,10 +130,13 @@ def waving_walk(frame_count: int = 150) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
+def other_side(name: str) -> str:
+    return name.replace("left", "#").replace("right", "left").replace("#", "right")
+
+
 def mirrored(motion: HumanMotion) -> HumanMotion:
     """Reflect y and swap left and right; the rotation of a reflected frame reflects x too (its local x points left)."""
-    swap = [NAMES.index(n.translate(str.maketrans("", ""))) for n in (
-        n.replace("left", "#").replace("right", "left").replace("#", "right") for n in NAMES)]  # fmt: skip
+    swap = [NAMES.index(other_side(name)) for name in NAMES]
     position = motion.position[:, swap] * [1, -1, 1]
     matrix = rotations.to_matrix(motion.rotation[:, swap])
     matrix = np.diag([1.0, -1, 1]) @ matrix @ np.diag([-1.0, 1, 1])
@@ -119,9 +146,7 @@ def mirrored(motion: HumanMotion) -> HumanMotion:
 def test_a_mirrored_person_makes_a_mirrored_robot(g1):
     human = pose(waving_walk(), 150)
     straight, mirror = (retarget(h).motion.joint_position for h in (human, mirrored(human)))
-    swap = [
-        g1.joint_names.index(n.replace("left", "#").replace("right", "left").replace("#", "right")) for n in g1.joint_names
-    ]
+    swap = [g1.joint_names.index(other_side(n)) for n in g1.joint_names]
     sign = np.array([-1.0 if ("roll" in n or "yaw" in n) else 1.0 for n in g1.joint_names])
     # The G1's own left and right differ by a few tenths of a millimetre.
     assert np.abs(straight[:, swap] * sign - mirror).max() < 0.02
@@ -190,7 +215,9 @@ def test_a_generic_skeleton_with_its_rest_posture_equals_the_table(g1):
             ("hip", "hip"), ("knee", "knee"), ("ankle", "ankle"), ("toe", "foot"),
             ("shoulder", "shoulder"), ("elbow", "elbow"), ("wrist", "wrist"))},
     }  # fmt: skip
-    generic = replace(human.skeleton, name="generic", roles=tuple(roles.items()), rest_rotation=np.tile(UPRIGHT, (22, 1)))
+    generic = replace(
+        human.skeleton, name="generic", roles=tuple(roles.items()), rest_rotation=np.tile(UPRIGHT, (22, 1))
+    )
     a, b = retarget(human).motion, retarget(replace(human, skeleton=generic)).motion
     assert np.abs(a.joint_position - b.joint_position).max() < 1e-3
 
@@ -210,13 +237,16 @@ def test_lafan1_travels_as_unitrees_own_retargeting_does(shared, capsys, bvh, cs
     rows = np.loadtxt(shared / "lafan1_g1_csv" / csv, delimiter=",")[first : first + len(ours)]
     ours = ours[: len(rows)]
     speeds = [
-        np.convolve(np.linalg.norm(np.diff(xy, axis=0), axis=1) * 30, np.ones(5) / 5, "valid") for xy in (ours[:, :2], rows[:, :2])
+        np.convolve(np.linalg.norm(np.diff(xy, axis=0), axis=1) * 30, np.ones(5) / 5, "valid")
+        for xy in (ours[:, :2], rows[:, :2])
     ]
     lags = range(-5, 6)
     inner = slice(5, len(speeds[0]) - 5)
     by_lag = [np.corrcoef(np.roll(speeds[0], lag)[inner], speeds[1][inner])[0, 1] for lag in lags]
     ratio = speeds[0].sum() / speeds[1].sum()
     with capsys.disabled():
-        print(f"\n{csv}: correlation {by_lag[5]:.4f}, best lag {lags[int(np.argmax(by_lag))]} frames, path ratio {ratio:.3f}")
+        print(
+            f"\n{csv}: correlation {by_lag[5]:.4f}, best lag {lags[int(np.argmax(by_lag))]} frames, path ratio {ratio:.3f}"
+        )
     assert by_lag[5] >= 0.95
     assert lags[int(np.argmax(by_lag))] == 0

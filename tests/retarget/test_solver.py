@@ -20,7 +20,11 @@ def targets_from(g1, qpos: np.ndarray, position_weight: float = 30.0, rotation_w
     bodies = tuple(g1.body(name) for name in DRIVEN)
     count = len(bodies)
     return Targets(
-        bodies, position[:, bodies], rotation[:, bodies], np.full(count, position_weight), np.full(count, rotation_weight)
+        bodies,
+        position[:, bodies],
+        rotation[:, bodies],
+        np.full(count, position_weight),
+        np.full(count, rotation_weight),
     )
 
 
@@ -107,11 +111,16 @@ def test_a_joint_held_at_its_limit_leaves_the_rest_at_their_optimum(g1):
         position, rotation = forward_kinematics(g1, full[None])
         bodies = list(targets.bodies)
         e_p = (targets.position[0] - position[0, bodies]) * targets.position_weight[:, None]
-        e_r = rotations.to_rotation_vector(rotations.multiply(targets.rotation[0], rotations.conjugate(rotation[0, bodies])))
+        e_r = rotations.to_rotation_vector(
+            rotations.multiply(targets.rotation[0], rotations.conjugate(rotation[0, bodies]))
+        )
         return np.concatenate([e_p.ravel(), (e_r * targets.rotation_weight[:, None]).ravel(), 0.6 * x[6:]])
 
     start = np.concatenate([targets.position[0, 0], np.zeros(3), np.clip(qpos[0, 7:], g1.lower, g1.upper)])
-    bounds = np.concatenate([np.full(6, -np.inf), g1.lower - 1e-9]), np.concatenate([np.full(6, np.inf), g1.upper + 1e-9])
+    bounds = (
+        np.concatenate([np.full(6, -np.inf), g1.lower - 1e-9]),
+        np.concatenate([np.full(6, np.inf), g1.upper + 1e-9]),
+    )
     best = 2 * least_squares(residuals, start, bounds=bounds, xtol=1e-10).cost
     assert solve(g1, targets).cost[0] <= best * 1.001 + 1e-6
 

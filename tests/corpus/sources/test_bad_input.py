@@ -294,7 +294,9 @@ def test_a_damaged_pickle_is_refused_or_read_but_breaks_nothing(tmp_path_factory
 
 def csv_rows(order: str = "xyzw", count: int = T) -> np.ndarray:
     quaternion = {"xyzw": [0, 0.02, 0.0, 1], "wxyz": [1, 0, 0.02, 0.0]}[order]
-    return np.concatenate([np.tile([0, 0, 0.79], (count, 1)), np.tile(quaternion, (count, 1)), np.zeros((count, 29))], 1)
+    return np.concatenate(
+        [np.tile([0, 0, 0.79], (count, 1)), np.tile(quaternion, (count, 1)), np.zeros((count, 29))], 1
+    )
 
 
 @pytest.mark.parametrize("order", ["xyzw", "wxyz"])
@@ -340,7 +342,15 @@ def test_a_csv_cut_in_the_middle_of_a_line_is_refused(tmp_path):
 # ---------------------------------------------------------------- BVH
 
 
-def bvh(joints: str = "", *, frames: int = 3, frame_time: str = "0.033333", cut: int = 0, scale: float = 1.0, extra: str = "") -> str:
+def bvh(
+    joints: str = "",
+    *,
+    frames: int = 3,
+    frame_time: str = "0.033333",
+    cut: int = 0,
+    scale: float = 1.0,
+    extra: str = "",
+) -> str:
     """A LAFAN1-like file with straight limbs."""
     lines: list[str] = ["HIERARCHY"]
 
@@ -358,16 +368,30 @@ def bvh(joints: str = "", *, frames: int = 3, frame_time: str = "0.033333", cut:
         lines.append(f"{pad}}}")
 
     def leg(s: str, z: float):
-        return (f"{s}UpLeg", (0, 0, z), [(f"{s}Leg", (43, 0, 0), [(f"{s}Foot", (42, 0, 0), [(f"{s}Toe", (17, 0, 0), [])])])])
+        return (
+            f"{s}UpLeg",
+            (0, 0, z),
+            [(f"{s}Leg", (43, 0, 0), [(f"{s}Foot", (42, 0, 0), [(f"{s}Toe", (17, 0, 0), [])])])],
+        )
 
     def arm(s: str, z: float):
-        return (f"{s}Shoulder", (19, 0, z), [(f"{s}Arm", (11, 0, 0), [(f"{s}ForeArm", (33, 0, 0), [(f"{s}Hand", (25, 0, 0), [])])])])
+        return (
+            f"{s}Shoulder",
+            (19, 0, z),
+            [(f"{s}Arm", (11, 0, 0), [(f"{s}ForeArm", (33, 0, 0), [(f"{s}Hand", (25, 0, 0), [])])])],
+        )
 
     spine = ("Spine", (7, 0, 0), [("Spine1", (12, 0, 0), [("Spine2", (12, 0, 0), [
         ("Neck", (25, 0, 0), [("Head", (12, 0, 0), [])]), arm("Left", 6), arm("Right", -6)])])])  # fmt: skip
     joint("Hips", (170, 90, -500), [leg("Left", 10), leg("Right", -10), spine], 0)
     values = " ".join(["1.5"] * 69)
-    body = "\n".join(lines) + extra + f"\nMOTION\nFrames: {frames}\nFrame Time: {frame_time}\n" + "\n".join([values + " "] * 3) + "\n"
+    body = (
+        "\n".join(lines)
+        + extra
+        + f"\nMOTION\nFrames: {frames}\nFrame Time: {frame_time}\n"
+        + "\n".join([values + " "] * 3)
+        + "\n"
+    )
     return body[: len(body) - cut]
 
 
@@ -410,7 +434,10 @@ def test_bvh_files(tmp_path, text, reason):
 def test_bvh_of_any_unit_gives_the_same_person_in_metres(tmp_path):
     (tmp_path / "cm.bvh").write_text(bvh())
     (tmp_path / "m.bvh").write_text(bvh(scale=0.01))
-    legs = [np.linalg.norm(SOURCES["lafan1"].load(tmp_path, Clip("lafan1", n, ""), LoadOptions()).skeleton.offsets[2]) for n in ("cm.bvh", "m.bvh")]
+    legs = [
+        np.linalg.norm(SOURCES["lafan1"].load(tmp_path, Clip("lafan1", n, ""), LoadOptions()).skeleton.offsets[2])
+        for n in ("cm.bvh", "m.bvh")
+    ]
     assert legs == pytest.approx([0.43, 0.43])
 
 
@@ -474,7 +501,7 @@ def test_a_file_that_cannot_be_opened_is_unreadable(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", [b"caf\xe9_poses.npz", b"back\\x41slash.npz", "日本.npz".encode()])
 def test_any_file_name_is_found_again(tmp_path, name):
     np.savez(tmp_path / "a.npz", **amass())
-    os.rename(os.fsencode(tmp_path / "a.npz"), os.path.join(os.fsencode(tmp_path), name))
+    (tmp_path / "a.npz").rename(tmp_path / os.fsdecode(name))
     (clip,) = SOURCES["amass"].scan(tmp_path)
     clip.path.encode("utf-8")
     assert open_path(tmp_path, clip).exists()

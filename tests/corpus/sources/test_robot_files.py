@@ -62,7 +62,9 @@ def test_real_files_stand_upright_or_say_why_not(shared, folder):
         up = rotations.rotate(motion.root_rotation, np.tile([0.0, 0.0, 1.0], (motion.frame_count, 1)))[:, 2]
         standing = motion.root_position[:, 2] > 0.65
         assert standing.mean() > 0.3 and up[standing].mean() > 0.9, clip.path
-        feet = forward_kinematics(G1, motion.qpos[::10])[0][:, [G1.body("left_ankle_roll_link"), G1.body("right_ankle_roll_link")], 2]
+        feet = forward_kinematics(G1, motion.qpos[::10])[0][
+            :, [G1.body("left_ankle_roll_link"), G1.body("right_ankle_roll_link")], 2
+        ]
         assert -0.05 < np.median(feet.min(1)) < 0.2, clip.path
 
 
@@ -252,7 +254,12 @@ def test_an_npz_of_something_else_is_refused_by_its_keys(tmp_path):
 
 def pickled(path: Path, motion: RobotMotion, *, joints=slice(None), **changes) -> Path:
     xyzw = np.roll(motion.root_rotation, -1, axis=1)
-    content = {"fps": 60.0, "root_pos": motion.root_position, "root_rot": xyzw, "dof_pos": motion.joint_position[:, joints]}
+    content = {
+        "fps": 60.0,
+        "root_pos": motion.root_position,
+        "root_rot": xyzw,
+        "dof_pos": motion.joint_position[:, joints],
+    }
     path.write_bytes(pickle.dumps(content | changes))
     return path
 
