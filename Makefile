@@ -8,8 +8,6 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-# Where torch without CUDA lies; `make TORCH_INDEX= test` takes whatever the usual index has.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 OUT ?= demo-out
 
 .PHONY: help demo test check bench clean
@@ -50,8 +48,6 @@ clean:
 
 .venv/.dev: .venv/.core
 	@echo 'Installing what tests and checks need into .venv …'
-	@# First the small build without CUDA; where its index cannot be reached, the next line finds another.
-	@if [ -n "$(TORCH_INDEX)" ]; then $(PIP) --no-deps --retries 0 --timeout 15 --extra-index-url $(TORCH_INDEX) torch || true; fi
 	@$(PIP) --editable '.[dev]' torch
 	@touch $@
 

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -90,17 +91,16 @@ def main() -> None:
 
 def lay_out(motions: Path, folder: Path, count: int) -> list[str]:
     """Put `count` BVH files, evenly chosen by name, from an archive or folder into `folder`; gives their paths."""
-    folder.mkdir(parents=True)
-    if motions.is_dir():
-        names = _spread(sorted(str(path.relative_to(motions)) for path in motions.rglob("*.bvh")), count)
-        for name in names:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(motions / name, folder / name)
-        return names
-    with tarfile.open(motions) as archive:
-        members = {member.name: member for member in archive.getmembers() if member.name.endswith(".bvh")}
-        names = _spread(sorted(members), count)
-        archive.extractall(folder, [members[name] for name in names], filter="data")
+    if not motions.is_dir():
+        # All of them in one pass: an xz archive can only be read from its start.
+        everything = folder.with_name(f"{folder.name}-all")
+        with tarfile.open(motions, "r|*") as archive:
+            archive.extractall(everything, (m for m in archive if m.name.endswith(".bvh")), filter="data")
+        motions = everything
+    names = _spread(sorted(str(path.relative_to(motions)) for path in motions.rglob("*.bvh")), count)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(motions / name, folder / name)
     return names
 
 
@@ -129,11 +129,11 @@ def timed_stages(root: Path, names: list[str]) -> dict[str, Rate]:
         human = timed("read", _load, root, name)
         done = timed("retarget", retarget, human)
         states = timed("kinematics", forward_kinematics, G1, done.motion.qpos)
-        timed("contacts", detect_contacts, G1, done.motion, states)
+        motion = replace(done.motion, contact=timed("contacts", detect_contacts, G1, done.motion, states))
         errors = {"position_error": done.position_error, "orientation_error": done.orientation_error}
-        measures = timed("measure", frame_measures, G1, done.motion, states, **errors)
-        timed("cut", cut, done.motion, measures, Recipe().cut)
-        frames += done.motion.frame_count
+        measures = timed("measure", frame_measures, G1, motion, states, **errors)
+        timed("cut", cut, measures, Recipe().cut)
+        frames += motion.frame_count
     return {stage: Rate(frames, seconds) for stage, seconds in spent.items()}
 
 
@@ -169,7 +169,7 @@ def show(
     row("build, end to end", rate, f"{outcome.kept_count / max(outcome.frame_count, 1):.1%} of the frames kept")
     for stage, value in stages.items():
         row(f"  {stage}", value)
-    for who, title in (("kernel", "our solver alone"), ("peer", "mink + daqp, two stages, alone")):
+    for who, title in (("kernel", "our solver alone"), ("peer", f"mink {version('mink')} + daqp, two stages, alone")):
         position, orientation = peer[f"{who}_errors"]
         row(title, peer[who], f"{1000 * position:.1f} mm, {np.degrees(orientation):.1f}° off the targets")
     console = Console(width=130)

@@ -264,7 +264,8 @@ def _table(columns: list[str], rows: list[list[str]], *, numeric: Sequence[str] 
         table.add_column(column, justify="right" if column in numeric else "left", no_wrap=column in numeric)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # Text: a file's name is no markup
-    Console().print(table)
+    # A log has no width: rich would take 80 columns and cut names short.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 if __name__ == "__main__":

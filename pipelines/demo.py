@@ -83,7 +83,7 @@ def draw_batches(console: Console, out: Path) -> None:
     """Batches of windows with equal weights: shapes, and how fast they come on one core."""
     corpus = Corpus.open(out)
     lengths = corpus.kept["frames"].to_numpy()
-    if lengths.max(initial=0) < 2:
+    if not len(lengths):
         console.print("no segment was kept: no batches to draw")
         return
     window = min(WINDOW, int(lengths.max()))

@@ -9,9 +9,11 @@ import contextlib
 import functools
 import logging
 import os
+import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any
 
 from corpus.errors import MotionloomError
@@ -194,13 +196,24 @@ def _client(scheduler: str, workers: int | None):
     # Workers hold one clip at a time: nothing to spill, nothing to wait for.
     memory = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")}
     settings = {**memory, "distributed.scheduler.allowed-failures": 1}
-    options: dict[str, Any] = {"dashboard_address": None, "silence_logs": logging.CRITICAL, "env": ONE_THREAD}
-    with (
-        config.set(settings),
-        LocalCluster(n_workers=workers or default_workers(), threads_per_worker=1, **options) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+    options: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL, "env": ONE_THREAD}
+    with config.set(settings):
+        with _interrupts_blocked():
+            cluster = LocalCluster(n_workers=workers or default_workers(), threads_per_worker=1, **options)
+        with cluster, Client(cluster) as client:
+            yield client
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes and threads started inside never see ctrl-C, which a terminal sends to all; it waits for us."""
+    # First this one: whoever starts it has its mask cleared (Python 3.11), and starting a worker would.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _connect(address: str):

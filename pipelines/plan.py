@@ -142,7 +142,8 @@ def make_plan(clips: pl.DataFrame, out: Path, recipe_hash: str) -> Plan:
 def deal(clips: pl.DataFrame, recipe_hash: str) -> pl.DataFrame:
     """Give each clip (`PLAN_COLUMNS` but for the shard) its shard, as even in frames as whole clips allow.
 
-    Clips of the same bytes go to the same shard. Clips are taken in the order of their content's hash, so each shard is a random sample of the whole.
+    Clips of the same bytes go to the same shard. Clips are taken in the order of their content's hash, so each shard is
+    a random sample of the whole.
     """
     if clips.is_empty():
         return clips.with_columns(shard=pl.lit("")).select(list(PLAN_COLUMNS)).clear()

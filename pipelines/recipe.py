@@ -96,7 +96,7 @@ def with_choice(recipe: Recipe, name: str, value: str) -> Recipe:
     for group in groups:
         place = place.get(group) if isinstance(place, dict) else None
     if not isinstance(place, dict) or last not in place or isinstance(place[last], dict):
-        raise BadRecipe(f"A recipe has no choice {name!r}. Known: {', '.join(choices(recipe))}.")
+        raise BadRecipe(f"A recipe has no choice {name!r}. Known: {', '.join(sorted(choices(recipe)))}.")
     try:
         place[last] = json.loads(value)
     except json.JSONDecodeError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,11 @@ def write_report(out: Path, path: Path, *, commands: Sequence[str] = (), picture
     rows, fps = totals(out)
     segments = corpus.segments.select("status", "frames", *MEASURES).collect()
     gate = corpus.recipe.get("gate", {})
+    clock = _Clock.for_length(rows[-1]["frames"], fps)
     sections = [
-        _headline(rows[-1], fps, segments),
-        _section(
-            "What it is made of", _ledger_table(rows, fps), "Hours at the corpus rate: in = kept + rejected + cut."
-        ),
-        _section("What was left out, and why", _reason_table(reject_reasons(out, limit=40), fps)),
+        _headline(rows[-1], clock, segments),
+        _section("What it is made of", _ledger_table(rows, clock), "In = kept + rejected + cut away."),
+        _section("What was left out, and why", _reason_table(reject_reasons(out, limit=40), clock)),
         _section("Clips that gave nothing", *_rejected_clips(corpus)),
         _section("How it looks", _pictures(corpus, picture_count, fps), PICTURE_NOTE),
         _section("How it measures", _histograms(segments, gate, fps), HISTOGRAM_NOTE),
@@ -128,29 +128,47 @@ def _bar(index: int, bottom: float, height: float, colour: str) -> str:
     return f'<rect x="{x:.1f}" y="{y:.2f}" width="9" height="{height:.2f}" fill="{colour}"/>'
 
 
-def _headline(total: dict[str, Any], fps: float, segments: pl.DataFrame) -> str:
+@dataclass(frozen=True)
+class _Clock:
+    """Tells frames as time, all in one unit."""
+
+    unit: str
+    frames: float
+    """Frames in one unit."""
+
+    @staticmethod
+    def for_length(frames: int, fps: float) -> _Clock:
+        units = (("h", 3600.0), ("min", 60.0), ("s", 1.0))
+        unit, seconds = next(((u, s) for u, s in units if frames / fps >= s), units[-1])
+        return _Clock(unit, seconds * fps)
+
+    def __call__(self, frames: int) -> str:
+        return f"{frames / self.frames:,.2f}"
+
+
+def _headline(total: dict[str, Any], clock: _Clock, segments: pl.DataFrame) -> str:
     kept, frames = total["frames_kept"], total["frames"]
     count = int((segments["status"] == "kept").sum())
     share = f"{kept / frames:.1%}" if frames else "none"
     return (
-        f"<p><b>{_hours(kept, fps)} hours</b> of G1 motion in {count:,} segments ({kept:,} frames at {fps:g} Hz): "
-        f"{share} of what was retargeted.</p>"
+        f"<p><b>{clock(kept)} {clock.unit}</b> of G1 motion in {count:,} segments, {kept:,} frames: {share} of what was "
+        f"read and put on the robot.</p>"
     )
 
 
-def _ledger_table(rows: list[dict[str, Any]], fps: float) -> str:
+def _ledger_table(rows: list[dict[str, Any]], clock: _Clock) -> str:
     """A row per source and licence; the last one is the total."""
     names = ("frames_kept", "frames_rejected", "frames_cut", "frames")
     cells = [
-        [row["source"], row["licence"], f"{row['clips']:,}", *(_hours(row[name], fps) for name in names)]
-        for row in rows
+        [row["source"], row["licence"], f"{row['clips']:,}", *(clock(row[name]) for name in names)] for row in rows
     ]
-    return _table(["source", "licence", "clips", "kept h", "rejected h", "cut h", "in h"], cells, numeric=2, total=True)
+    times = [f"{word} [{clock.unit}]" for word in ("kept", "rejected", "cut", "in")]
+    return _table(["source", "licence", "clips", *times], cells, numeric=2, total=True)
 
 
-def _reason_table(reasons: Iterable[tuple[str, str, int, int]], fps: float) -> str:
-    cells = [[kind, reason, f"{count:,}", _hours(frames, fps)] for kind, reason, count, frames in reasons]
-    return _table(["what", "reason", "count", "hours"], cells, numeric=2) if cells else "<p>Nothing.</p>"
+def _reason_table(reasons: Iterable[tuple[str, str, int, int]], clock: _Clock) -> str:
+    cells = [[kind, reason, f"{count:,}", clock(frames)] for kind, reason, count, frames in reasons]
+    return _table(["what", "reason", "count", f"lost [{clock.unit}]"], cells, numeric=2) if cells else "<p>Nothing.</p>"
 
 
 def _rejected_clips(corpus: Corpus) -> tuple[str, str]:
@@ -188,16 +206,13 @@ def _pictures(corpus: Corpus, count: int, fps: float) -> str:
 
 
 def _choose(corpus: Corpus, count: int) -> pl.DataFrame:
-    """Kept segments of as many sources, and of as many contents within them, as the count allows."""
+    """Kept segments of as many sources as the count allows; within a source as the content's hash has it, so at random."""
     # A copy has its own row of the same key, without frames.
     clips = corpus.clips.filter(pl.col("frames") > 0).select("clip", "source", "path", "label")
     kept = corpus.segments.filter(pl.col("status") == "kept").select("segment", "clip", "start", "frames")
-    longest = (
-        kept.join(clips, on="clip")
-        .sort("frames", "segment", descending=[True, False])
-        .unique("clip", keep="first", maintain_order=True)
-    )
-    turn = longest.with_columns(turn=pl.int_range(pl.len()).over("source"))
+    longest = kept.join(clips, on="clip").sort("clip", "frames", "start", descending=[False, True, False])
+    one_each = longest.unique("clip", keep="first", maintain_order=True)
+    turn = one_each.with_columns(turn=pl.int_range(pl.len()).over("source"))
     return turn.sort("turn", "source").head(count).sort("source", "turn").collect()
 
 
@@ -244,10 +259,6 @@ def _page(title: str, sections: list[str]) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1>{''.join(sections)}</body></html>\n"
     )
-
-
-def _hours(frames: int, fps: float) -> str:
-    return f"{frames / fps / 3600:,.3f}"
 
 
 def _write(path: Path, text: str) -> None:

@@ -30,7 +30,7 @@ def _rotation_log(q: wp.quat) -> wp.vec3:
         v = -v
         w = -w
     s = wp.length(v)
-    scale = 2.0
+    scale = float(2.0)
     if s > 1.0e-6:
         scale = 2.0 * wp.atan2(s, w) / s
     return v * scale
@@ -39,7 +39,7 @@ def _rotation_log(q: wp.quat) -> wp.vec3:
 @wp.func
 def _rotation_exp(v: wp.vec3) -> wp.quat:
     angle = wp.length(v)
-    scale = 0.5
+    scale = float(0.5)
     if angle > 1.0e-6:
         scale = wp.sin(0.5 * angle) / angle
     return wp.normalize(wp.quat(v[0] * scale, v[1] * scale, v[2] * scale, wp.cos(0.5 * angle)))
@@ -76,7 +76,7 @@ def _linearise(
     g_v: wp.array2d(dtype=wp.vec3),
 ) -> float:
     """Forward kinematics about the base, each body's inertia and wrench from its target; gives the cost."""
-    cost = 0.0
+    cost = float(0.0)
     for body in range(parents.shape[0]):
         turn = root_r
         place = wp.vec3(0.0, 0.0, 0.0)
@@ -232,7 +232,7 @@ def _substitute(
         parent = parents[body]
         pw = v_w[run, parent]
         pv = v_v[run, parent]
-        move = 0.0
+        move = float(0.0)
         if pivot[run, body] > 0.0:
             move = (drive[run, body] - wp.dot(u_w[run, body], pw) - wp.dot(u_v[run, body], pv)) * pivot[run, body]
         step[run, body] = move
@@ -303,7 +303,7 @@ def solve_runs(
             # Carry the turn of the target over, so that a spinning person is not chased from behind.
             turn = wp.mul(target_rotation[frame, base], wp.quat_inverse(target_rotation[frame - stride, base]))
             root_r = wp.normalize(wp.mul(turn, root_r))
-        damping = 1.0e-2
+        damping = float(1.0e-2)
         cost = _linearise(
             run, frame, root_p, root_r, parents, offset, fixed, axis, task_of_body, rest, target_position,
             target_rotation, position_weight2, rotation_weight2, posture2, angle, rotation, position, s_w, s_v,

@@ -6,6 +6,7 @@ Joints and bodies are in MuJoCo's order, as in mjlab; their names go along, whic
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +20,12 @@ def write_beyondmimic(motion: RobotMotion, path: Path, robot: Robot) -> Path:
     arrays = beyondmimic(motion, robot)
     half_made = path.with_name(f".{path.name}.part")
     with half_made.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **arrays)
     half_made.replace(path)
     return path
 
 
-def beyondmimic(motion: RobotMotion, robot: Robot) -> dict[str, np.ndarray]:
+def beyondmimic(motion: RobotMotion, robot: Robot) -> dict[str, Any]:
     """The file's arrays by name: [m], [rad], [m/s], [rad/s]; quaternions wxyz."""
     position, rotation = forward_kinematics(robot, motion.qpos)
     rotation = rotations.continuous(rotation)

@@ -21,7 +21,7 @@ QUATERNION_COLUMNS = {"wxyz": (3, 4, 5, 6), "xyzw": (4, 5, 6, 3)}
 def write_csv(
     motion: RobotMotion, path: Path, *, quaternion: Literal["wxyz", "xyzw"] = "xyzw", decimals: int = 8
 ) -> Path:
-    """Write `motion` to `path`, and its rate and order of quaternions beside it; `xyzw` is Unitree's, `wxyz` kimodo's."""
+    """Write `motion` to `path`, its rate and order of quaternions beside it; `xyzw` is Unitree's, `wxyz` kimodo's."""
     columns = [0, 1, 2, *QUATERNION_COLUMNS[quaternion], *range(7, motion.qpos.shape[1])]
     half_made = path.with_name(f".{path.name}.part")
     np.savetxt(half_made, motion.qpos[:, columns], delimiter=",", fmt=f"%.{decimals}f")

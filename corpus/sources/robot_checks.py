@@ -18,7 +18,7 @@ LIMIT_SLACK = 0.35
 UPRIGHT, TILTED = 0.8, 0.5
 """Cosine of the pelvis' tilt that a standing robot reaches, and that a motion must reach somewhere to be plausible."""
 BODY_TOLERANCE = 0.06
-"""How far bodies by our kinematics may lie from those in a file; revisions of the G1 differ by a few centimetres [m]."""
+"""How far bodies by our kinematics may lie from those in a file [m]: revisions of the G1 differ by centimetres."""
 SAMPLES = 600
 """Frames looked at where a whole clip would tell no more."""
 
@@ -28,7 +28,7 @@ def g1_motion(
 ) -> RobotMotion:
     """Put a motion together from a file's tables, checking shapes, rate, quaternions, gravity and joint ranges.
 
-    `order` is that of the quaternions: "wxyz", "xyzw", or "auto" where the file does not say; 23 joints are lifted to 29.
+    `order` is that of the quaternions: "wxyz", "xyzw", or "auto" where nothing says it; 23 joints are lifted to 29.
     """
     position, rotation = as_matrix(root_position, "root position"), as_matrix(root_rotation, "root rotation")
     angles, lifted = widen(as_matrix(joints, "joints"))
@@ -108,7 +108,7 @@ def _best_up(quaternion: np.ndarray) -> float:
 
 
 def _footing_cost(qpos: Float[np.ndarray, "T 36"], fps: float) -> float:
-    """How far the lower foot is from lying flat [rad] and still [m/s], in the typical frame; the wrong heading shows."""
+    """How far the lower foot is from flat [rad] and still [m/s] in the typical frame; a wrong heading shows."""
     start = max(0, (len(qpos) - SAMPLES) // 2)
     position, rotation = forward_kinematics(G1, qpos[start : start + SAMPLES])
     feet = [G1.body("left_ankle_roll_link"), G1.body("right_ankle_roll_link")]

@@ -1,8 +1,8 @@
 """Read robot motion from CSV: 36 columns of Unitree, g1-moves and kimodo, or BONES-SEED's with a header.
 
-36 columns carry neither their rate nor the order of their quaternions. The rate is `options.fps`; else that of a file of the
-same stem beside it (`.json` or `.npz` with `fps`); else 60 Hz where folder or name tell g1-moves; else 30 Hz, with a note.
-The order is `options.quaternion`; else the `.json`'s; else decided by the gravity test (`robot_checks`).
+36 columns carry neither their rate nor the order of their quaternions. The rate is `options.fps`; else that of a file
+of the same stem beside it (`.json` or `.npz` with `fps`); else 60 Hz where folder or name tell g1-moves; else 30 Hz,
+with a note. The order is `options.quaternion`; else the `.json`'s; else decided by the gravity test (`robot_checks`).
 """
 
 from __future__ import annotations

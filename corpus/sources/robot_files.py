@@ -1,7 +1,7 @@
 """Motion that already is on the G1: CSV, npz and pickles of the projects that make it.
 
-CSV of Unitree, g1-moves, kimodo and BONES-SEED; npz of BeyondMimic, mjlab, holosoma and Humanoid-GPT; pickles of GMR, TWIST,
-GMT, SONIC, ASAP and PBHC.
+CSV of Unitree, g1-moves, kimodo and BONES-SEED; npz of BeyondMimic, mjlab, holosoma and Humanoid-GPT; pickles of GMR,
+TWIST, GMT, SONIC, ASAP and PBHC.
 
 What a file does not say is decided in `robot_checks`; CSV is read in `robot_csv`.
 """

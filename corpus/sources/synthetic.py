@@ -1,7 +1,7 @@
 """Motion by formula as a source: tiny JSON files say which movement, so tests and demos need nobody's data.
 
-`walk.motion.json` holds `{"kind": "walk", "seed": 1, "seconds": 4, "height": 1.7}`; `style` and `fps` may be added. The movements
-are in `synthetic_moves`, the writers in the data sets' own formats in `synthetic_files` and `synthetic_demo`.
+`walk.motion.json` holds `{"kind": "walk", "seed": 1, "seconds": 4, "height": 1.7}`; `style` and `fps` may be added. The
+movements are in `synthetic_moves`, the writers in the data sets' own formats in `synthetic_files` and `synthetic_demo`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def load(root: Path, clip: Clip, options: LoadOptions) -> HumanMotion:
     kind, style = spec.get("kind"), spec.get("style", "neutral")
     if "kind" not in spec:
         raise Rejected("missing_key", f"known: {', '.join(KINDS)}", key="kind")
-    if kind not in KINDS or style not in STYLES:
+    if str(kind) not in KINDS or str(style) not in STYLES:
         raise Rejected(
             "not_motion", f"known movements: {', '.join(KINDS)}; styles: {', '.join(STYLES)}", kind=str(kind)[:40]
         )

@@ -1,4 +1,4 @@
-"""From where pelvis and feet are to a whole `HumanMotion`: legs by two-link IK in closed form, the rest by joint angles.
+"""From where pelvis and feet are to a whole `HumanMotion`: legs by two-link IK in closed form, the rest by angles.
 
 A foot is told by its ball (the joint the toes turn about), so a heel can rise while the ball stays planted.
 """
@@ -109,7 +109,7 @@ def _ends(side: str, foot: Foot, skeleton: Skeleton, pelvis: np.ndarray, root: n
 
 
 def _within_reach(take: Take, skeleton: Skeleton, root: np.ndarray) -> Float[np.ndarray, "T 3"]:
-    """The pelvis, lowered by a smooth minimum of its own height and the heights at which each leg is just long enough."""
+    """The pelvis, lowered by a smooth minimum of its own height and those at which each leg is just long enough."""
     heights = [take.pelvis[:, 2]]
     for side, foot in take.feet.items():
         hip, ankle, _ = _ends(side, foot, skeleton, take.pelvis, root)

@@ -1,4 +1,4 @@
-"""A folder tree as a user has it: files of four data sets made by formula, and among them what goes wrong in real ones."""
+"""A folder tree as a user has it: files of four data sets by formula, and among them what goes wrong in real ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import struct
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ HOSTILE_MARK = "a-pickle-ran-code"
 
 
 def write_demo_data(folder: Path, seed: int = 0, seconds: float = 4.0, copies: int = 2) -> dict[str, Path]:
-    """Write `copies` takes of every movement for each of four data sets below `folder`, and about five broken files each.
+    """Write `copies` takes of every movement for each of four data sets below `folder`, and a few broken files each.
 
     Gives the folder of each source. The same arguments write the same bytes.
     """
@@ -76,8 +77,9 @@ def _phuma(root: Path, kind: str, number: int, seed: int, seconds: float) -> Non
 
 WRITERS = {"amass": _amass, "lafan1": _lafan1, "motionx": _motionx, "phuma": _phuma}
 TEXTS = {
-    "walk": "walks ahead", "turn": "walks in a circle", "squat": "does squats", "reach": "reaches up with one hand, then the other",
-    "kick": "kicks forward", "jump": "jumps on the spot", "lie": "lies down on the back and gets up again",
+    "walk": "walks ahead", "turn": "walks in a circle", "squat": "does squats",
+    "reach": "reaches up with one hand, then the other", "kick": "kicks forward", "jump": "jumps on the spot",
+    "lie": "lies down on the back and gets up again",
 }  # fmt: skip
 
 
@@ -163,7 +165,7 @@ def _break_phuma(root: Path, seed: int) -> None:
     table = np.load(files.write_phuma_human(good, broken, "good")[0])
     (broken / "good_chunk_0000.npy").rename(broken / "twin_chunk_0000.npy")
     shutil.copyfile(broken / "twin_chunk_0000.npy", broken / "twin_again_chunk_0000.npy")
-    np.save(broken / "columns_70_chunk_0000.npy", table[:, :64])
+    np.save(broken / "columns_64_chunk_0000.npy", table[:, :64])
     bad = table.copy()
     bad[5] = np.inf
     np.save(broken / "infinite_chunk_0000.npy", bad)
@@ -185,9 +187,9 @@ class _Hostile:
         return os.mkdir, (self.path,)
 
 
-def _npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _npz(path: Path, arrays: dict[str, Any]) -> None:
     with path.open("wb") as file:
-        np.savez(file, allow_pickle=True, **arrays)  # one broken file holds objects on purpose
+        np.savez(file, **arrays)
 
 
 def _absurd_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -6,6 +6,7 @@ SMPL-like formats take a motion of SMPL's 22 joints, BVH one of `synthetic_layou
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -56,7 +57,7 @@ def write_amass_smplx(motion: HumanMotion, path: Path) -> Path:
 
 
 def write_motionx(motion: HumanMotion, path: Path, *, text: str | None = None, sunk: bool = False) -> Path:
-    """Motion-X: (T, 322) float32, y up; a label in a `.txt` of the same stem. `sunk` makes the known fault: no pelvis offset."""
+    """Motion-X: (T, 322) float32, y up; label in a `.txt` beside it. `sunk`: the known fault, no pelvis offset."""
     root, body, pelvis = _y_up(motion)
     table = np.zeros((motion.frame_count, 322), np.float32)
     table[:, 0:3], table[:, 3:66] = root, body
@@ -71,7 +72,7 @@ def write_motionx(motion: HumanMotion, path: Path, *, text: str | None = None, s
 
 
 def write_phuma_human(motion: HumanMotion, folder: Path, name: str, *, contact: bool = False) -> list[Path]:
-    """PHUMA's human pose: (T, 69) float32, or 73 with contacts, y up, in chunks `<name>_chunk_0000.npy` of at most 4 s."""
+    """PHUMA's human pose: (T, 69) float32, 73 with contacts, y up, in chunks `<name>_chunk_0000.npy` of at most 4 s."""
     root, body, pelvis = _y_up(motion)
     table = np.concatenate([pelvis - MEAN_PELVIS["smplx"], root, body], 1).astype(np.float32)
     if contact:
@@ -202,8 +203,8 @@ def _write_bvh(
     return path
 
 
-def _save(path: Path, **arrays: np.ndarray) -> Path:
+def _save(path: Path, **arrays: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **arrays)
     return path

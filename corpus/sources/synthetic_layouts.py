@@ -1,7 +1,7 @@
-"""The same movement on the skeletons of LAFAN1 and Bandai-Namco: their joints, their local frames, proportions of our own.
+"""The same movement on the skeletons of LAFAN1 and Bandai-Namco: their joints and local frames, our proportions.
 
-Legs and arms keep the joints where SMPL has them, so planted feet stay planted; only the axes differ. The frames are those
-of the real files: LAFAN1's bones run along local +x with the hinge along z; Bandai-Namco's right side runs along −x.
+Legs keep their joints where SMPL has them, so planted feet stay planted; only the axes differ. The frames are those of
+the real files: LAFAN1's bones run along local +x with the hinge along z; Bandai-Namco's right side runs along −x.
 Directions below are in SMPL's axes: x left, y up, z forward.
 """
 

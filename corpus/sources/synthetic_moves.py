@@ -144,9 +144,9 @@ def kick(times: Times, seconds: float, person: Person) -> Take:
     via = [
         home,
         home,
-        home + [-0.25 * leg, 0, 0.3 * leg],
-        home + [0.62 * leg, -0.05 * sign, height],
-        home + [0.1, 0, 0.2 * leg],
+        home + np.array([-0.25 * leg, 0, 0.3 * leg]),
+        home + np.array([0.62 * leg, -0.05 * sign, height]),
+        home + np.array([0.1, 0, 0.2 * leg]),
         home,
     ]
     ball = _through(u, [0.0, 0.22, 0.4, 0.52, 0.7, 0.86], via)
@@ -167,7 +167,7 @@ def jump(times: Times, seconds: float, person: Person) -> Take:
     """Crouch, push off, fly by gravity, land and crouch, once every two seconds or so."""
     count = max(1, round(seconds / 2.2))
     flight = person.random.uniform(0.34, 0.44) * np.sqrt(person.style.size)
-    period, depth = seconds / count, 0.2 * person.leg
+    period, depth = seconds / count, 0.3 * person.leg
     s = np.mod(times, period) - period / 2  # zero at the top of the flight
     speed = GRAVITY * flight / 2
     # Push-off and landing: constant acceleration from the deepest point to the speed of take-off.
@@ -178,8 +178,8 @@ def jump(times: Times, seconds: float, person: Person) -> Take:
     settle = _ease(np.clip((late - push) / max(0.05, 0.5 * period - flight / 2 - push), 0, 1))
     height = np.where(late < 0, air, ground + depth * settle)
     crouch = np.clip(-height / depth, 0, 1)
-    share = np.clip(1 - np.abs(s) / (flight / 2), 0, 1)
-    lift = np.maximum(air, 0) * _ease(share) * 0.75
+    # Feet leave and meet the ground without a jolt, and hang back by no more than the raised heels allow.
+    lift = np.maximum(air, 0) ** 2 / (np.maximum(air, 0) + 0.05)
     tiptoe = 0.5 * _ease(np.clip(1 - late / (0.6 * push), 0, 1))
     pelvis = _standing(times, person) + np.stack([-0.05 * crouch, 0 * s, height], 1)
     feet = _planted(times, person)
@@ -187,10 +187,9 @@ def jump(times: Times, seconds: float, person: Person) -> Take:
         foot.ball = foot.ball + lift[:, None] * np.array([0.0, 0.0, 1.0])
         foot.heel = tiptoe
         foot.toes_flat = False
-    take = Take(pelvis, _pitch(0.35 * crouch), feet)
-    take.bends = _arms(times, forward=1.2 * np.exp(-((s / 0.35) ** 2)) - 0.4 * crouch, bend=0.4 + 0 * s) | _trunk(
-        pitch=0.3 * crouch
-    )
+    take = Take(pelvis, _pitch(0.3 * crouch), feet)
+    forward = 1.2 * np.exp(-((s / 0.35) ** 2)) - 0.4 * crouch
+    take.bends = _arms(times, forward=forward, bend=0.4 + 0 * s) | _trunk(pitch=0.2 * crouch)
     return take
 
 
@@ -221,7 +220,7 @@ KINDS: dict[str, Callable[[Times, float, Person], Take]] = {
 
 
 def _gait(times: Times, person: Person, *, curvature: float, stride: float = 1.0) -> Take:
-    """Steps along an arc of the given curvature [1/m]: each foot stands for 62 % of a cycle, its heel rising at the end."""
+    """Steps along an arc of the given curvature [1/m]: each foot stands for 62 % of a cycle; its heel rises."""
     style, leg = person.style, person.leg
     period = 1.12 / style.tempo * person.random.uniform(0.95, 1.05)
     cycle_length = stride * 1.35 * leg * style.size * person.random.uniform(0.9, 1.1)

@@ -141,4 +141,5 @@ def test_the_headline_is_the_ledgers_sum(built, page):
     from corpus.catalog import Corpus
 
     frames = Corpus.open(built).clips.select(pl.col("frames_kept").sum()).collect().item()
-    assert f"({frames:,} frames at 50 Hz)" in page
+    assert f"{frames:,} frames:" in page
+    assert f"<b>{frames / 50:.2f} s</b>" in page
