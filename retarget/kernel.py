@@ -309,8 +309,8 @@ def solve_runs(
             target_rotation, position_weight2, rotation_weight2, posture2, angle, rotation, position, s_w, s_v,
             a_ww, a_wv, a_vv, f_w, f_v, g_w, g_v,
         )  # fmt: skip
-        used = 0
-        done = 0
+        used = int(0)
+        done = int(0)
         while done == 0 and used < most:
             used += 1
             _eliminate(

@@ -100,6 +100,13 @@ def test_two_sources_on_one_folder_keep_each_motion_once(folder, tmp_path):
     assert set(kept["source"]) == {"robot"} and kept["clip"].n_unique() == len(kept) == 6
 
 
+def test_of_two_sources_with_the_same_bytes_the_more_telling_one_is_asked_first(tmp_path):
+    row = dict.fromkeys(plan.PLAN_COLUMNS, "") | {"clip": "k", "shard": "s", "byte_count": 1, "frames": 1}
+    rows = pl.DataFrame([row | {"source": name} for name in ("bvh", "robot", "lafan1")], plan.PLAN_COLUMNS)
+    (task,) = module._tasks(rows, {}, tmp_path, Recipe(), module.LoadOptions())
+    assert [clip["source"] for clip in task["clips"]] == ["lafan1", "bvh", "robot"]
+
+
 def test_the_same_task_can_be_run_by_hand(folder, out, small_shards):
     """Debugging is the same call with one task."""
     task = next(module._tasks(plan.read_plan(out)[1], {"robot": folder}, out, Recipe(), module.LoadOptions()))
