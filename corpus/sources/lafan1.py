@@ -9,32 +9,33 @@ from pathlib import Path
 
 from corpus.errors import Rejected
 from corpus.motion import Clip, HumanMotion
-from corpus.sources.bvh import known_motion, known_skeleton
-from corpus.sources.bvh_file import read_bvh
+from corpus.sources.bvh import LAFAN1_JOINTS, LAFAN1_LEG, human_motion, read_bvh
 from corpus.sources.files import demand_suffix, open_path, scan_files, stem
 from corpus.sources.options import LoadOptions
 
 LICENCE = "CC BY-NC-ND 4.0"
-TAKE_NAME = re.compile(r"(?P<label>[A-Za-z]+)\d*_(?P<subject>subject\d+)(?=_|$)")
 
 
 def scan(root: Path) -> Iterator[Clip]:
-    """Names such as `dance1_subject2.bvh` tell content and subject; a part of a take, `…__f0_1800.bvh`, shares its recording."""
+    """Names such as `dance1_subject2.bvh` tell content, subject and take; copies may append `__…`."""
     for clip in scan_files(root, "lafan1", LICENCE):
-        take = TAKE_NAME.match(stem(clip))
-        if take:
-            yield replace(clip, recording=take[0], label=take["label"], subject=take["subject"])
-        else:
-            yield replace(clip, recording=stem(clip))
+        recording, label, subject = take_of(stem(clip))
+        yield replace(clip, recording=recording, label=label, subject=subject)
+
+
+def take_of(name: str) -> tuple[str, str, str]:
+    """Recording, label and subject from a file's stem."""
+    match = re.match(r"([A-Za-z]+)\d*_(subject\d+)", name)
+    return (match[0], match[1], match[2]) if match else (name, name, "")
 
 
 def load(root: Path, clip: Clip, options: LoadOptions) -> HumanMotion:
-    """A take in metres, z up; `Rejected` where it is broken, or needs things to climb on."""
+    """A take in metres, z up."""
     demand_suffix(clip, ".bvh")
-    if stem(clip).lower().startswith("obstacles"):
-        raise Rejected("needs_terrain", "the obstacle takes walk over boxes that are in no file")
+    if stem(clip).startswith("obstacles"):
+        raise Rejected("needs_terrain", "the obstacle sequences walk over boxes that are not in the file")
     file = read_bvh(open_path(root, clip))
-    if known_skeleton(file) != "lafan1":
-        has = ", ".join(file.joint_names)[:1000]
-        raise Rejected("unknown_skeleton", f"not LAFAN1's 22 joints: read it by the source 'bvh'. Has: {has}")
-    return known_motion(file, "lafan1")
+    names = {name.replace("ToeBase", "Toe") for name in file.joint_names}
+    if names != LAFAN1_JOINTS:
+        raise Rejected("unknown_skeleton", "not LAFAN1's 22 joints; other BVH files go to the source 'bvh'")
+    return human_motion(file, "lafan1", LAFAN1_LEG)
