@@ -32,7 +32,15 @@ def test_every_broken_file_is_a_row_with_its_reason(shown):
     broken = clips.filter(pl.col("path").str.contains("(?i)broken") & (pl.col("status") == "rejected"))
     assert len(broken) >= 15
     assert broken["reason"].null_count() == 0
-    expected = {"not_finite", "truncated", "unsafe_pickle", "outside_source", "object_array", "absurd_size", "duplicate_file"}
+    expected = {
+        "not_finite",
+        "truncated",
+        "unsafe_pickle",
+        "outside_source",
+        "object_array",
+        "absurd_size",
+        "duplicate_file",
+    }
     assert expected <= set(clips["reason"].drop_nulls())
 
 
