@@ -74,7 +74,7 @@ def mean_body(model: str = "smplx") -> Body:
 @lru_cache(maxsize=256)
 def _fitted_body(betas: tuple[float, ...], gender: str, model: str, folder: Path) -> Body:
     try:
-        import smplx
+        import smplx  # pyright: ignore[reportMissingImports]
         import torch
     except ImportError:
         raise MotionloomError("Body models need the extra: pip install 'motionloom[smplx]'.") from None

@@ -104,7 +104,8 @@ class Corpus:
 
 def fold(out: Path) -> None:
     """Write the catalog anew from the rows of all shards; readers see the old one or the new one."""
-    shards = sorted(path for path in (out / "shards").glob("*") if (path / "shard.json").exists())
+    # A temporary folder may hold a whole shard too, if its writer was killed just before the rename.
+    shards = sorted(path for path in (out / "shards").glob("[!.]*") if (path / "shard.json").exists())
     folder = out / "catalog"
     folder.mkdir(exist_ok=True)
     for name, table_schema in (("segments", schema.SEGMENTS), ("clips", schema.CLIPS)):

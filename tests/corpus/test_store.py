@@ -179,6 +179,15 @@ def test_the_catalog_does_not_depend_on_the_order_of_writing(tmp_path):
     assert digest(tmp_path / "a" / "catalog") == digest(tmp_path / "b" / "catalog")
 
 
+def test_a_shard_whose_writer_died_before_the_rename_is_not_counted(corpus):
+    import shutil
+
+    before = corpus.clips.collect()
+    shutil.copytree(corpus.path / "shards" / "aaaa", corpus.path / "shards" / ".tmp-aaaa-1")
+    fold(corpus.path)
+    assert corpus.clips.collect().equals(before)
+
+
 def test_the_ledger_adds_up_or_says_so(corpus):
     table = ledger(corpus.clips)
     assert (
