@@ -33,7 +33,7 @@ class SolverOptions:
     repairs: int = 4
     """Most rounds of joining runs that do not meet."""
     repair_jump: float = 0.1
-    """Runs meet when no joint moves by more than this from the last frame of one to the first of the next [rad]."""
+    """Runs meet when no joint moves by more than this, and twice what it moves beside, between their ends [rad]."""
     wild_jump: float = 0.5
     """A jump inside a run beyond this is looked into as well [rad per frame]."""
 
@@ -172,7 +172,8 @@ def _mend_jumps(problem: _Problem, state: _State, options: SolverOptions) -> Non
         jump = np.zeros(problem.frame_count)
         jump[1:] = np.abs(np.diff(state.joints, axis=0)).max(1)
         suspicious = jump > options.wild_jump
-        suspicious[run_starts] |= jump[run_starts] > options.repair_jump
+        around = np.maximum(jump[run_starts - 1], jump[np.minimum(run_starts + 1, problem.frame_count - 1)])
+        suspicious[run_starts] |= jump[run_starts] > options.repair_jump + 2 * around
         broken = np.flatnonzero(suspicious & ~settled)
         if not len(broken):
             return
