@@ -1,8 +1,9 @@
-"""Contacts, measures, the gate and the cutter, judged by constructed motions and by MuJoCo's own contacts."""
+"""Measures and the gate, judged by constructed motions, by MuJoCo's own contacts, and by published robot motion."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -11,154 +12,242 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus import rotations
-from corpus.contact import detect_contacts
+from corpus.contact import sole_points
 from corpus.errors import Rejected
 from corpus.motion import RobotMotion
-from corpus.quality import FrameMeasures, Gate, frame_measures, measure, segment_distance
+from corpus.quality import Gate, Quality, frame_measures, measure, segment_distance, summarise
+from corpus.resample import resample
 from corpus.robot import forward_kinematics
-from corpus.segment import CutOptions, cut
+from corpus.schema import QUALITY
+from corpus.segment import cut
+
+FPS = 50.0
+SECONDS = np.arange(100) / FPS
 
 
-def standing(g1, frame_count: int = 100) -> RobotMotion:
-    qpos = np.zeros((frame_count, 36))
-    qpos[:, 2], qpos[:, 3] = 1.0, 1.0
-    position, rotation = forward_kinematics(g1, qpos)
-    body, points = g1.ground_points["left_heel"]
-    low = position[0, g1.body(body)] + rotations.rotate(rotation[0, g1.body(body)], points[0])
-    qpos[:, 2] -= low[2]
-    return RobotMotion(qpos, 50.0)
+@pytest.fixture(scope="module")
+def standing(g1) -> RobotMotion:
+    qpos = np.zeros((100, 36))
+    qpos[:, 3] = 1.0
+    qpos[:, 2] -= sole_points(g1, forward_kinematics(g1, qpos)).position[2].min()
+    return RobotMotion(qpos, FPS)
 
 
-def moved(motion: RobotMotion, shift: np.ndarray) -> RobotMotion:
+@pytest.fixture(scope="module")
+def lying(g1, standing) -> RobotMotion:
+    """On its back, the lowest part just on the floor."""
+    qpos = standing.qpos.copy()
+    qpos[:, 3:7] = rotations.from_rotation_vector(np.array([0, -np.pi / 2, 0]))
+    qpos[:, 2] = 3.0
+    qpos[:, 2] -= measure(g1, RobotMotion(qpos, FPS)).floating
+    return RobotMotion(qpos, FPS)
+
+
+def shifted(motion: RobotMotion, **shift: np.ndarray | float) -> RobotMotion:
     qpos = motion.qpos.copy()
-    qpos[:, :3] += shift
+    for axis, by in shift.items():
+        qpos[:, "xyz".index(axis)] += by
     return replace(motion, qpos=qpos)
 
 
-def test_a_standing_robot_touches_with_heels_and_toes_and_does_nothing_wrong(g1):
-    motion = standing(g1)
-    assert detect_contacts(g1, motion, forward_kinematics(g1, motion.qpos)).all()
-    quality = measure(g1, motion)
+def with_joints(g1, motion: RobotMotion, **angles: np.ndarray | float) -> RobotMotion:
+    qpos = motion.qpos.copy()
+    for name, angle in angles.items():
+        qpos[:, 7 + g1.joint_names.index(f"{name}_joint")] = angle
+    return replace(motion, qpos=qpos)
+
+
+def published(path: Path, fps: float) -> RobotMotion:
+    table = np.loadtxt(path, delimiter=",")
+    return resample(RobotMotion(np.concatenate([table[:, :3], table[:, [6, 3, 4, 5]], table[:, 7:]], 1), fps), FPS)
+
+
+def test_the_columns_of_the_catalog_are_the_measures_in_their_order():
+    assert tuple(field.name for field in fields(Quality)) == QUALITY
+    assert {field.name.removesuffix("_limit") for field in fields(Gate)} <= set(QUALITY)
+
+
+def test_a_standing_robot_does_nothing_wrong(g1, standing):
+    quality = measure(g1, standing)
     assert (quality.foot_slide, quality.airborne_s, quality.contact_share) == (0, 0, 1)
-    assert quality.floating < 1e-6 and quality.penetration < 1e-6 and quality.jerk == 0
+    assert (quality.root_speed, quality.speed_use, quality.jerk, quality.limit_use) == (0, 0, 0, 0)
+    assert quality.floating < 1e-6 and quality.penetration < 1e-6
+    assert np.isnan(quality.position_error) and np.isnan(quality.orientation_error)
     Gate().check(quality)
 
 
-def test_a_robot_pulled_over_the_floor_slides_at_its_speed(g1):
-    motion = standing(g1)
-    pulled = moved(motion, np.outer(np.arange(100) / 50, [0.5, 0.3, 0]))
-    assert measure(g1, pulled).foot_slide == pytest.approx(np.hypot(0.5, 0.3), rel=1e-6)
+# ---------------------------------------------------------------- slide
 
 
-def test_a_foot_that_rolls_about_its_toe_does_not_slide(g1):
-    """The trap of velocities taken at a body's centre of mass: they read about 0.9 m/s here."""
-    motion = standing(g1, 50)
-    position, _ = forward_kinematics(g1, motion.qpos)
-    body, toe = g1.ground_points["left_toe"]
-    pivot = position[0, g1.body(body)] + toe[0]
-    qpos = motion.qpos.copy()
-    turn = rotations.from_rotation_vector(np.outer(np.arange(50) / 50 * 1.0, [0, 1.0, 0]))
+@pytest.mark.parametrize("height", [0.0, 0.03])
+@pytest.mark.parametrize("speed", [0.2, 0.58, 3.0])
+def test_a_robot_pulled_over_the_floor_slides_at_its_speed_however_fast(g1, standing, speed, height):
+    pulled = shifted(standing, x=0.6 * speed * SECONDS, y=0.8 * speed * SECONDS, z=height)
+    assert measure(g1, pulled).foot_slide == pytest.approx(speed, rel=1e-6)
+
+
+def test_a_foot_that_rolls_about_its_toe_does_not_slide(g1, standing):
+    """The trap of `cvel`, which refers to the centre of mass: it reads a speed here, the point's true velocity is zero."""
+    body, _ = g1.ground_points["left_toe"]
+    turn = rotations.from_rotation_vector(np.outer(SECONDS[:50], [0, 1.0, 0]))
+    pivot = sole_points(g1, forward_kinematics(g1, standing.qpos)).position[:, 2, 0] * [1, 0, 1]
+    qpos = standing.qpos[:50].copy()
     qpos[:, :3] = pivot + rotations.rotate(turn, qpos[:, :3] - pivot)
-    qpos[:, 3:7] = rotations.multiply(turn, qpos[:, 3:7])
-    rolling = RobotMotion(qpos, 50.0)
-    assert measure(g1, rolling).foot_slide < 0.02
-
-
-def test_a_foot_that_swings_low_beside_a_standing_one_does_not_count(g1):
-    motion = standing(g1)
-    qpos = motion.qpos.copy()
-    qpos[:, 7] = 0.2 * np.sin(np.arange(100) / 5)  # the left hip swings the leg
-    assert measure(g1, replace(motion, qpos=qpos)).foot_slide < 1e-6
-
-
-@pytest.mark.parametrize(
-    ("reason", "change"),
-    [
-        ("foot_slide", lambda m: moved(m, np.outer(np.arange(100) / 50, [0.8, 0, 0]))),
-        ("floating", lambda m: moved(m, np.array([0, 0, 0.07]) + np.outer(np.arange(100) % 40 == 0, [0, 0, -0.05]))),
-        ("penetration", lambda m: moved(m, np.array([0, 0, -0.35]))),
-        ("root_speed", lambda m: moved(m, np.outer(np.arange(100) / 50, [0, 0, 12.0]))),
-    ],
-)
-def test_each_fault_of_the_root_is_named(g1, reason, change):
-    quality = measure(g1, change(standing(g1)))
-    lenient = {
-        f"{other}_limit": 1e9
-        for other in ("foot_slide", "floating", "airborne_s", "penetration", "root_speed")
-        if other != reason
-    }
-    with pytest.raises(Rejected) as caught:
-        Gate(**lenient).check(quality)
-    assert caught.value.reason == reason
-    assert caught.value.numbers["value"] > caught.value.numbers["limit"]
-
-
-def test_flying_for_longer_than_a_jump_lasts_is_named(g1):
-    high = moved(standing(g1), np.outer((np.arange(100) > 20) & (np.arange(100) < 90), [0, 0, 0.5]))
-    assert measure(g1, high).airborne_s == pytest.approx(69 / 50)
-
-
-@pytest.mark.parametrize(
-    ("joint", "course", "reason"),
-    [
-        ("left_knee_joint", lambda t: 0.5 + 0.4 * np.sin(2 * np.pi * 12 * t), "speed_use"),
-        ("left_shoulder_yaw_joint", lambda t: 0.15 * (-1.0) ** np.round(t * 50), "jerk"),
-        ("left_elbow_joint", lambda t: 2.0944 + 0 * t, "limit_use"),
-        ("right_shoulder_roll_joint", lambda t: 1.5 + 0 * t, "self_collision"),
-    ],
-)
-def test_each_fault_of_the_joints_is_named(g1, joint, course, reason):
-    motion = standing(g1)
-    qpos = motion.qpos.copy()
-    qpos[:, 7 + g1.joint_names.index(joint)] = course(np.arange(100) / 50)
-    quality = measure(g1, replace(motion, qpos=qpos))
-    limits = {
-        f"{name}_limit": 1e9
-        for name in ("speed_use", "jerk", "limit_use", "self_collision", "penetration", "floating", "foot_slide")
-        if name != reason
-    }
-    limits |= {"self_collision_limit": 0.01} if reason == "self_collision" else {}
-    with pytest.raises(Rejected) as caught:
-        Gate(**limits).check(quality)
-    assert caught.value.reason == reason
-
-
-def test_lying_on_the_floor_is_neither_floating_nor_flying(g1):
-    motion = standing(g1)
-    qpos = motion.qpos.copy()
-    qpos[:, 3:7] = rotations.from_rotation_vector(np.array([0, -np.pi / 2, 0]))
-    qpos[:, 2] = 0.12
-    quality = measure(g1, replace(motion, qpos=qpos))
-    assert quality.airborne_s == 0 and quality.floating < 0.05
-
-
-def test_self_collision_depth_agrees_with_mujocos_contacts(g1):
-    """Against the deepest MuJoCo contact between capsules other than the soles', over random postures."""
-    rng = np.random.default_rng(3)
-    qpos = np.zeros((60, 36))
-    qpos[:, 2], qpos[:, 3] = 5.0, 1.0
-    qpos[:, 7:] = rng.uniform(g1.lower, g1.upper, (60, 29))
-    motion = RobotMotion(qpos, 50.0)
-    states = forward_kinematics(g1, qpos)
-    motion = replace(motion, contact=detect_contacts(g1, motion, states))
-    ours = frame_measures(g1, motion, states).self_collision
+    qpos[:, 3:7] = turn
+    assert measure(g1, RobotMotion(qpos, FPS)).foot_slide < 1e-3
     model = mujoco.MjModel.from_xml_path(str(g1.mjcf))
     data = mujoco.MjData(model)
-    soles = {g for g in range(model.ngeom) if "foot" in model.geom(g).name}
-    theirs, with_soles = np.zeros(60), np.zeros(60, bool)
-    for i in range(60):
-        data.qpos[:] = qpos[i]
+    data.qpos[:] = qpos[25]
+    data.qvel[3:6] = [0, 1.0, 0]
+    data.qvel[:3] = np.cross([0, 1.0, 0], qpos[25, :3] - pivot)
+    mujoco.mj_forward(model, data)
+    foot = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, body)
+    assert np.linalg.norm(data.cvel[foot, 3:5]) > 0.3
+    toe = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, "left_toe_inner")
+    true = np.zeros(6)
+    mujoco.mj_objectVelocity(model, data, mujoco.mjtObj.mjOBJ_SITE, toe, true, 0)
+    assert np.linalg.norm(true[3:5]) < 1e-6
+
+
+def test_a_foot_that_pivots_slides_by_its_distance_from_the_pivot(g1, standing):
+    points = sole_points(g1, forward_kinematics(g1, standing.qpos)).position[:2, :, 0]
+    turn = rotations.about_z(2.0 * SECONDS)
+    qpos = standing.qpos.copy()
+    qpos[:, :3] = rotations.rotate(turn, qpos[:, :3])
+    qpos[:, 3:7] = turn
+    # The chord between two frames is a little shorter than the arc.
+    expected = 2 * np.sin(2.0 / FPS / 2) * FPS * np.linalg.norm(points, axis=0).mean()
+    assert measure(g1, RobotMotion(qpos, FPS)).foot_slide == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("knee", [0.0, 0.55])
+def test_a_foot_that_swings_low_beside_a_standing_one_does_not_count(g1, standing, knee):
+    """With a straight knee the sole even passes through the floor; with a bent one it passes just above."""
+    swing = -knee / 2 + 0.2 * np.sin(10 * SECONDS)
+    motion = with_joints(g1, standing, left_knee=knee, left_ankle_pitch=-knee / 2, left_hip_pitch=swing)
+    soles = sole_points(g1, forward_kinematics(g1, motion.qpos)).position
+    assert -0.02 < soles[2, :4].min() < 0.04 and np.abs(np.diff(soles[0, :4])).max() * FPS > 0.8
+    assert measure(g1, motion).foot_slide < 1e-6
+
+
+@pytest.mark.data
+def test_the_published_walk_slides_about_as_its_peers_measure(g1, shared):
+    """GMR's skate on walks is 0.02 to 0.09 m/s; counting swinging feet would read 0.2."""
+    motion = published(shared / "lafan1_g1_csv/walk1_subject1.csv", 30)
+    assert 0.02 < measure(g1, motion).foot_slide < 0.1
+
+
+# ---------------------------------------------------------------- floor
+
+
+@pytest.mark.parametrize("height", [0.02, 0.3])
+def test_floating_is_the_height_above_the_floor(g1, standing, height):
+    assert measure(g1, shifted(standing, z=height)).floating == pytest.approx(height, abs=1e-6)
+
+
+def test_penetration_is_the_depth_below_the_floor(g1, standing):
+    assert measure(g1, shifted(standing, z=-0.35)).penetration == pytest.approx(0.35, abs=1e-6)
+
+
+def test_a_jump_is_airborne_but_not_floating(g1, standing):
+    t = SECONDS - 1.0
+    jump = shifted(standing, z=np.maximum(0.4 - 9.81 / 2 * t * t, 0))
+    quality = measure(g1, jump)
+    assert quality.floating < 0.005
+    assert quality.airborne_s == pytest.approx(2 * np.sqrt(2 * (0.4 - 0.05) / 9.81), abs=0.04)
+    Gate().check(quality)
+
+
+def test_a_short_clip_wholly_in_the_air_floats(g1, standing):
+    short = replace(standing, qpos=shifted(standing, z=0.3).qpos[:40])
+    with pytest.raises(Rejected, match="floating"):
+        Gate().check(measure(g1, short))
+
+
+def test_a_flight_counts_whole_in_each_segment_it_reaches_into(g1, standing):
+    high = shifted(standing, z=0.5 * ((SECONDS >= 0.4) & (SECONDS < 1.8)))
+    measures = frame_measures(g1, high, forward_kinematics(g1, high.qpos))
+    parts = ((0, 20), (0, 50), (50, 100), (90, 100))
+    assert [summarise(measures, *part).airborne_s for part in parts] == [0.0, 1.4, 1.4, 0.0]
+
+
+def test_a_robot_that_lies_passes_though_no_foot_touches(g1, lying):
+    quality = measure(g1, lying)
+    assert quality.contact_share == 0
+    Gate().check(quality)
+
+
+def test_feet_may_drag_while_the_robot_lies(g1, lying):
+    assert measure(g1, shifted(lying, x=0.8 * SECONDS)).foot_slide == 0
+
+
+# ---------------------------------------------------------------- joints
+
+
+def test_speed_use_is_the_speed_over_the_joints_own_limit(g1, standing):
+    assert measure(g1, with_joints(g1, standing, left_knee=0.1 + SECONDS)).speed_use == pytest.approx(1.0 / 20)
+
+
+def test_limit_use_is_the_share_of_frames_at_or_beyond_a_limit(g1, standing):
+    upper = g1.upper[g1.joint_names.index("left_elbow_joint")]
+    angle = np.where(SECONDS < 0.5, upper, np.where(SECONDS < 1.0, upper + 0.2, 0.0))
+    assert measure(g1, with_joints(g1, standing, left_elbow=angle)).limit_use == pytest.approx(0.5)
+
+
+def test_jerk_of_a_sine_is_its_third_derivative(g1, standing):
+    w = 2 * np.pi
+    qpos = standing.qpos.copy()
+    qpos[:, 7:] += (0.2 * np.sin(w * SECONDS))[:, None]
+    # The median of |cos| is 1/√2.
+    assert measure(g1, RobotMotion(qpos, FPS)).jerk == pytest.approx(0.2 * w**3 / np.sqrt(2), rel=0.05)
+
+
+def test_retargeting_errors_are_averaged_over_the_segment(g1, standing):
+    errors = np.arange(100) / 1000
+    states = forward_kinematics(g1, standing.qpos)
+    measures = frame_measures(g1, standing, states, position_error=errors, orientation_error=2 * errors)
+    quality = summarise(measures, 10, 20)
+    assert quality.position_error == pytest.approx(0.0145) and quality.orientation_error == pytest.approx(0.029)
+
+
+def test_a_jump_between_segments_belongs_to_neither(g1, standing):
+    qpos = standing.qpos.copy()
+    qpos[60:, 0] += 3.0
+    qpos[60:, 7 + 15 :] += 0.2
+    measures = frame_measures(g1, RobotMotion(qpos, FPS), forward_kinematics(g1, qpos))
+    for part in ((0, 60), (60, 100)):
+        quality = summarise(measures, *part)
+        assert (quality.root_speed, quality.speed_use, quality.jerk, quality.foot_slide) == (0, 0, 0, 0)
+
+
+# ---------------------------------------------------------------- self-collision
+
+
+def test_self_collision_is_the_deepest_of_mujocos_contacts(g1):
+    """All capsules, the soles' too, over random postures anywhere in the world, to 5 µm (float32)."""
+    rng = np.random.default_rng(3)
+    count = 150
+    qpos = np.zeros((count, 36))
+    qpos[:, :3] = rng.normal(size=(count, 3)) * [50, 50, 1]
+    qpos[:, 3:7] = rotations.normalise(rng.normal(size=(count, 4)))
+    qpos[:, 7:] = rng.uniform(g1.lower, g1.upper, (count, 29)) * np.where(np.arange(count)[:, None] % 2, 1, 0.3)
+    # In a third of them straight legs just meet, so that feet meet feet.
+    roll = rng.uniform(0.08, 0.2, count)
+    qpos[::3, 7:] = 0
+    qpos[::3, 8], qpos[::3, 14] = -roll[::3], roll[::3]
+    qpos[::3, [11, 12, 17, 18]] = rng.uniform(-0.26, 0.26, (count // 3, 4))
+    ours = frame_measures(g1, RobotMotion(qpos, FPS), forward_kinematics(g1, qpos)).self_collision
+    model = mujoco.MjModel.from_xml_path(str(g1.mjcf))
+    data = mujoco.MjData(model)
+    theirs, of_feet = np.zeros(count), 0
+    for i, pose in enumerate(qpos):
+        data.qpos[:] = pose
         mujoco.mj_forward(model, data)
-        for contact in data.contact:
-            if soles & {int(contact.geom1), int(contact.geom2)}:
-                with_soles[i] = True
-            else:
-                theirs[i] = max(theirs[i], -contact.dist)
-    clear = ~with_soles
-    assert clear.sum() > 20 and (theirs[clear] > 0.01).sum() > 5
-    # A bundled sole may touch where its thin capsules do not, so ours is never shallower.
-    assert (ours[clear] >= theirs[clear] - 1e-4).all()
-    assert (np.abs(ours - theirs)[clear] < 1e-4).mean() > 0.7
+        depths = [(-float(c.dist), model.geom(c.geom1).name + model.geom(c.geom2).name) for c in data.contact]
+        theirs[i], names = max([(0.0, ""), *depths])
+        of_feet += "foot" in names
+    assert (theirs > 0.01).sum() > 30 and (theirs == 0).sum() > 5 and of_feet > 5
+    assert np.abs(ours - theirs).max() < 5e-6
 
 
 @settings(deadline=None, max_examples=60)
@@ -169,50 +258,72 @@ def test_segment_distance_is_the_least_over_a_fine_grid(numbers):
     grid = np.linalg.norm((a0 + t * (a1 - a0))[:, None] - (b0 + t * (b1 - b0))[None], axis=2).min()
     got = float(segment_distance(a0, a1, b0, b1))
     step = (np.linalg.norm(a1 - a0) + np.linalg.norm(b1 - b0)) / 60
-    assert grid - step - 1e-9 <= got <= grid + 1e-9
+    assert grid - step - 1e-9 <= got <= grid + 1e-6
 
 
-# ---------------------------------------------------------------- cutting
+def test_segment_distance_of_parallel_crossing_and_pointlike_segments():
+    x, y = np.array([1.0, 0, 0]), np.array([0, 1.0, 0])
+    assert segment_distance(-x, x, -x + y, x + y) == pytest.approx(1)
+    assert segment_distance(-x, x, 2 * x, 3 * x) == pytest.approx(1)
+    assert segment_distance(-x, x, -y, y) == pytest.approx(0)
+    assert segment_distance(x, x, y, y) == pytest.approx(np.sqrt(2))
 
 
-def measures(frame_count: int, **changes: np.ndarray) -> FrameMeasures:
-    zero = np.zeros(frame_count)
-    content = dict.fromkeys(
-        ("slide", "lowest", "at_limit", "speed_use", "jerk", "self_collision", "root_speed", "joint_step", "root_step",
-         "position_error", "orientation_error", "contact"), zero,
-    )  # fmt: skip
-    return FrameMeasures(fps=50.0, **content | changes)
+# ---------------------------------------------------------------- the gate
+
+FAULTS = {
+    "foot_slide": lambda g1, m: shifted(m, x=0.8 * SECONDS),
+    "floating": lambda g1, m: shifted(m, z=0.3),
+    "penetration": lambda g1, m: shifted(m, z=-0.35),
+    "airborne_s": lambda g1, m: shifted(m, z=0.5 * ((SECONDS > 0.3) & (SECONDS < 1.7))),
+    "limit_use": lambda g1, m: with_joints(g1, m, left_elbow=2.0944),
+    "speed_use": lambda g1, m: with_joints(g1, m, left_knee=1 + 0.5 * np.sin(50 * SECONDS)),
+    "jerk": lambda g1, m: with_joints(g1, m, left_wrist_roll=0.02 * (-1.0) ** np.arange(100)),
+    "self_collision": lambda g1, m: with_joints(g1, m, left_hip_roll=-0.5, right_hip_roll=0.5),
+    "root_speed": lambda g1, m: shifted(m, x=12 * SECONDS),
+}
 
 
-@settings(deadline=None, max_examples=100)
-@given(st.integers(2, 4000), st.lists(st.integers(1, 3999), max_size=6), st.integers(0, 10**6))
-def test_spans_tile_the_clip_and_segments_have_an_allowed_length(frame_count, jumps, seed):
-    step = np.zeros(frame_count)
-    step[[j for j in jumps if j < frame_count]] = 2.0
-    activity = np.random.default_rng(seed).uniform(0, 1, frame_count)
-    spans = cut(measures(frame_count, joint_step=step, speed_use=activity))
-    assert [s.start for s in spans] == [0, *[s.stop for s in spans[:-1]]] and spans[-1].stop == frame_count
-    for span in spans:
-        if span.reason is None:
-            assert 50 <= span.stop - span.start <= 1000
-        assert not (step[span.start + 1 : span.stop] > 0).any()
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_named_with_its_value_and_limit(g1, standing, fault):
+    quality = measure(g1, FAULTS[fault](g1, standing))
+    # One fault may show in several measures: let only this one judge.
+    others = {field.name: 1e9 for field in fields(Gate) if field.name != f"{fault}_limit"}
+    with pytest.raises(Rejected) as caught:
+        Gate(**others).check(quality)
+    assert caught.value.reason == fault
+    limit = getattr(Gate(), f"{fault}_limit")
+    assert caught.value.numbers == {"value": round(getattr(quality, fault), 5), "limit": limit}
+    with pytest.raises(Rejected):
+        Gate().check(quality)
 
 
-def test_a_long_clip_is_cut_where_it_is_calm():
-    activity = np.ones(1500)
-    activity[780:800] = 0
-    (first, second) = cut(measures(1500, speed_use=activity))
-    assert 780 <= first.stop <= 800 and second.start == first.stop
+@pytest.mark.parametrize("name", ["position_error", "orientation_error"])
+def test_a_motion_far_from_its_targets_is_named(g1, standing, name):
+    with pytest.raises(Rejected, match=name):
+        Gate().check(replace(measure(g1, standing), **{name: 2.0}))
 
 
-def test_a_spike_of_the_root_is_cut_out_but_a_fast_run_is_not():
-    run = np.full(300, 6.0 / 50)
-    assert len(cut(measures(300, root_step=run))) == 1
-    spike = np.zeros(300)
-    spike[150] = 6.0 / 50
-    assert len(cut(measures(300, root_step=spike))) == 2
-
-
-def test_a_piece_that_is_too_short_is_cut_away_with_its_reason():
-    assert [s.reason for s in cut(measures(30))] == ["too_short"]
-    assert [s.reason for s in cut(measures(30), CutOptions(min_s=0.5))] == [None]
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "fps", "least"),
+    [
+        ("lafan1_g1_csv/walk1_subject1", 30, 0.95),
+        ("lafan1_g1_csv/dance1_subject1", 30, 0.9),
+        ("lafan1_g1_csv/fallAndGetUp3_subject1", 30, 0.8),
+        ("g1_moves/B_HandsUp", 60, 1.0),
+        ("g1_moves/M_ShortMove12", 60, 1.0),
+    ],
+)
+def test_published_robot_motion_is_mostly_kept(g1, shared, name, fps, least):
+    motion = published(shared / f"{name}.csv", fps)
+    measures = frame_measures(g1, motion, forward_kinematics(g1, motion.qpos))
+    kept, reasons = 0, []
+    for span in cut(measures):
+        try:
+            if span.reason is None:
+                Gate().check(summarise(measures, span.start, span.stop))
+                kept += span.stop - span.start
+        except Rejected as rejected:
+            reasons.append(str(rejected))
+    assert kept / motion.frame_count >= least, reasons
