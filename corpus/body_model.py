@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -19,9 +20,9 @@ from corpus.motion import HumanMotion, differentiate
 from corpus.skeleton import Skeleton, forward_kinematics
 
 JOINT_NAMES = (
-    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle", "spine3",
-    "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder", "right_shoulder",
-    "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
+    "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head",
+    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
 )  # fmt: skip
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19)
 
@@ -71,24 +72,35 @@ def mean_body(model: str = "smplx") -> Body:
     return Body(offsets, np.array(MEAN_PELVIS[model]), "mean")
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def _fitted_body(betas: tuple[float, ...], gender: str, model: str, folder: Path) -> Body:
-    try:
-        import smplx  # pyright: ignore[reportMissingImports]
-        import torch
-    except ImportError:
-        raise MotionloomError("Body models need the extra: pip install 'motionloom[smplx]'.") from None
-    try:
-        layer = smplx.create(
-            str(folder), model_type=model, gender=gender, num_betas=len(betas), use_pca=False, ext="npz"
-        )
-    except (AssertionError, OSError, ValueError, KeyError) as error:
-        raise MotionloomError(f"{folder}: no {model} {gender} model there ({error}).") from None
+    layer = _layer(gender, model, folder)
+    import torch  # after the layer, which says what to install
+
+    shape = torch.zeros(1, layer.num_betas)
+    known = min(len(betas), layer.num_betas)
+    shape[0, :known] = torch.tensor(betas[:known])
     with torch.no_grad():
-        joints = layer(betas=torch.tensor([betas], dtype=torch.float32)).joints[0, :22].numpy().astype(float)
+        joints = layer(betas=shape).joints[0, :22].numpy().astype(float)
     offsets = joints - joints[list(PARENTS)]
     offsets[0] = 0
     return Body(offsets, joints[0], f"{model} {gender}")
+
+
+@lru_cache(maxsize=6)
+def _layer(gender: str, model: str, folder: Path) -> Any:
+    """The user's body model; each of its files holds a hundred megabytes, so it is read once."""
+    try:
+        import smplx  # pyright: ignore[reportMissingImports]
+        import torch  # noqa: F401  # smplx needs it
+    except ImportError:
+        raise MotionloomError("Body models need the extra: pip install 'motionloom[smplx]'.") from None
+    try:
+        return smplx.create(str(folder), model_type=model, gender=gender, num_betas=16, use_pca=False, ext="npz")
+    except (AssertionError, OSError, ValueError, KeyError) as error:
+        raise MotionloomError(
+            f"{folder}: no {model}/{model.upper()}_{gender.upper()}.npz that smplx can read ({error})."
+        ) from None
 
 
 def smpl_motion(
@@ -109,7 +121,7 @@ def smpl_motion(
         raise Rejected("too_short", "fewer than two frames", frames=len(pelvis), minimum=2)
     if not (np.isfinite(pelvis).all() and np.isfinite(pose).all()):
         raise Rejected("not_finite", "NaN or infinity in the poses")
-    if not np.any(np.abs(pose) > 1e-9):
+    if not np.any(np.abs(pose[:, 3:]) > 1e-9):
         raise Rejected("all_zero_pose", "every joint rotation of every frame is zero: a placeholder, not a motion")
     local = rotations.from_rotation_vector(np.asarray(pose, np.float64).reshape(len(pose), 22, 3))
     pelvis = np.asarray(pelvis, np.float64)
@@ -121,6 +133,45 @@ def smpl_motion(
     position, rotation = forward_kinematics(skeleton, pelvis, local)
     motion = HumanMotion(skeleton, position, rotation, float(fps), person.name, note)
     return _scaled_to_height(motion) if person.name == "mean" else motion
+
+
+def require_z_up(motion: HumanMotion, *, level_axis: int, sign: float) -> None:
+    """Refuse a clip whose whole course says that its vertical is another one than z.
+
+    `level_axis` and `sign` name the direction that would be up if the file followed the field's other convention.
+    Lying, crawling and standing on the hands are motions like others: refused is a person who stands at full height
+    along that direction, feet at zero, without lying on the floor; and one who hangs head down, not on the hands.
+    """
+    spine, pelvis, feet = (np.median(part, axis=0) for part in _trunk_and_feet(motion))
+    spine = spine / max(float(np.linalg.norm(spine)), 1e-9)
+    if spine[2] < -0.7 and not _on_hands(motion):
+        raise Rejected(
+            "wrong_axis", "the person hangs upside down for most of the clip", spine_up=round(float(spine[2]), 3)
+        )
+    along, height, floor = (float(sign * part[level_axis]) for part in (spine, pelvis, feet))
+    if along > 0.9 and 0.45 < height < 1.4 and abs(floor) < 0.4 and height - floor > 0.7 and not _lies(motion):
+        axis = "xyz"[level_axis]
+        raise Rejected("wrong_axis", f"the person stands along {axis}, not along z", spine_level=round(along, 3))
+
+
+def _trunk_and_feet(motion: HumanMotion) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pelvis to neck, the pelvis, and the middle of both feet, frame by frame."""
+    neck, *feet = (motion.position[:, motion.skeleton.index(name)] for name in ("neck", "left_foot", "right_foot"))
+    pelvis = motion.position[:, 0]
+    return neck - pelvis, pelvis, (feet[0] + feet[1]) / 2
+
+
+def _lies(motion: HumanMotion) -> bool:
+    """Does the body rest on a floor at height zero?"""
+    lowest = float(np.median(motion.position[..., 2].min(1)))
+    return -0.08 < lowest < 0.12 and 0.05 < float(np.median(motion.position[:, 0, 2])) < 0.35
+
+
+def _on_hands(motion: HumanMotion) -> bool:
+    """Do hands or head rest on a floor near height zero, the pelvis above them?"""
+    ends = [motion.skeleton.index(name) for name in ("left_wrist", "right_wrist", "head")]
+    lowest = float(np.median(motion.position[:, ends, 2].min(1)))
+    return abs(lowest) < 0.35 and float(np.median(motion.position[:, 0, 2])) > 0.5
 
 
 def sole_heights(motion: HumanMotion) -> Float[np.ndarray, "T 2"]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from jaxtyping import Float
 
-from corpus.body_model import body, smpl_motion
+from corpus.body_model import Body, body, require_z_up, smpl_motion
 from corpus.errors import Rejected
 from corpus.motion import Clip, HumanMotion, check_fps
 from corpus.sources.files import demand_suffix, open_path, scan_files
@@ -17,18 +18,11 @@ from corpus.sources.options import LoadOptions
 from corpus.sources.safe_files import npz_keys, read_npz
 
 LICENCE = "AMASS non-commercial research"
-_ROBOT_KEYS = {"joint_pos", "dof_pos", "qpos", "body_pos_w", "root_pos", "joint_names"}
+_ROBOT_KEYS = {"joint_pos", "dof_pos", "dof", "dof_positions", "qpos", "body_pos_w", "root_pos", "joint_names"}
 _WANTED = (
-    "poses",
-    "trans",
-    "betas",
-    "gender",
-    "mocap_framerate",
-    "mocap_frame_rate",
-    "surface_model_type",
-    "root_orient",
-    "pose_body",
-)
+    "poses", "root_orient", "pose_body", "trans", "betas", "gender", "surface_model_type",
+    "mocap_framerate", "mocap_frame_rate", "fps",
+)  # fmt: skip
 
 
 def scan(root: Path) -> Iterator[Clip]:
@@ -53,40 +47,42 @@ def load(root: Path, clip: Clip, options: LoadOptions) -> HumanMotion:
     path = open_path(root, clip)
     keys = set(npz_keys(path))
     if keys & _ROBOT_KEYS and not keys & {"poses", "pose_body"}:
-        raise Rejected(
-            "not_human",
-            f"holds a robot's motion (keys {', '.join(sorted(keys & _ROBOT_KEYS))}); use the source 'robot'",
-        )
-    return smpl_from_npz(path, keys, options)
+        found = ", ".join(sorted(keys & _ROBOT_KEYS))
+        raise Rejected("not_human", f"holds a robot's motion (keys {found}); use the source 'robot'")
+    given = read_parameters(path, options)
+    motion = smpl_motion(given.trans + given.person.pelvis, given.pose, given.fps, given.person, y_up=False)
+    require_z_up(motion, level_axis=1, sign=1.0)
+    return motion
 
 
-def smpl_from_npz(
-    path: Path, keys: set[str], options: LoadOptions, *, y_up: bool = False, default_fps: float | None = None
-) -> HumanMotion:
-    """Read named SMPL(-X) parameters; shared with Motion-X, whose npz has the same keys."""
+@dataclass(frozen=True)
+class Parameters:
+    """What an SMPL file holds, in the file's own axes."""
+
+    pose: Float[np.ndarray, "T 66"]
+    """Rotation vectors of 22 joints [rad]."""
+    trans: Float[np.ndarray, "T 3"]
+    """The pelvis' path without the pelvis' own place in the body [m]."""
+    fps: float
+    person: Body
+
+
+def read_parameters(path: Path, options: LoadOptions, *, default_fps: float | None = None) -> Parameters:
+    """Named SMPL(-X) parameters of an npz; Motion-X's npz have the same names.
+
+    `default_fps` is the data set's rate [Hz], for files that carry none and users who name none.
+    """
     file = read_npz(path, _WANTED)
-    if "poses" not in file and not {"root_orient", "pose_body"} <= set(file):
-        raise Rejected(
-            "missing_key", f"poses, or root_orient and pose_body; has: {', '.join(sorted(keys))[:200]}", key="poses"
-        )
-    if "trans" not in file:
-        raise Rejected("missing_key", f"trans; has: {', '.join(sorted(keys))[:200]}", key="trans")
-    pose = _pose(file)
-    trans = _floats(file["trans"], "trans", 3)
+    split = {"root_orient", "pose_body"} <= set(file)
+    for key in ("trans", *([] if split else ["poses"])):
+        if key not in file:
+            has = ", ".join(sorted(npz_keys(path)))[:200]
+            raise Rejected("missing_key", f"needs trans, and poses or root_orient and pose_body; has: {has}", key=key)
+    pose, trans = _pose(file), _floats(file["trans"], "trans", 3)
     if len(trans) != len(pose):
         raise Rejected("wrong_shape", "poses and trans have different lengths", poses=len(pose), trans=len(trans))
-    fps = options.fps or _rate(file, default_fps)
-    model = (
-        "smplx" if {"mocap_frame_rate", "surface_model_type", "pose_body"} & keys or _width(file) == 165 else "smplh"
-    )
-    betas = np.asarray(file.get("betas", np.zeros(10)), np.float64).reshape(-1)[:16]
-    if not np.isfinite(betas).all():
-        raise Rejected("not_finite", "NaN or infinity in betas")
-    person = body(betas, _gender(file), model, options.body_models)
-    motion = smpl_motion(trans + person.pelvis, pose, fps, person, y_up=y_up)
-    if not y_up:
-        _check_axes(motion)
-    return motion
+    person = body(_betas(file), _gender(file), _model(file), options.body_models)
+    return Parameters(pose, trans, _rate(file, options.fps or default_fps), person)
 
 
 def _pose(file: dict[str, np.ndarray]) -> np.ndarray:
@@ -101,8 +97,23 @@ def _pose(file: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(parts, 1)
 
 
-def _width(file: dict[str, np.ndarray]) -> int:
-    return file["poses"].shape[1] if "poses" in file else 0
+def _model(file: dict[str, np.ndarray]) -> str:
+    """ "smplx" or "smplh", by the file's word, else by the width of its poses; split keys are SMPL-X's."""
+    stated = _text(file.get("surface_model_type"))
+    if stated in ("smplx", "smplh"):
+        return stated
+    return "smplh" if "poses" in file and file["poses"].shape[1] != 165 else "smplx"
+
+
+def _betas(file: dict[str, np.ndarray]) -> Float[np.ndarray, " B"]:
+    """Shape coefficients; where a file repeats them in every frame, the first frame's."""
+    betas = file.get("betas", np.zeros(10))
+    if betas.dtype.kind not in "fiu" or betas.ndim not in (1, 2) or not betas.size:
+        raise Rejected("wrong_shape", "betas should be some 10 or 16 numbers", shape=str(betas.shape))
+    betas = np.asarray(betas if betas.ndim == 1 else betas[0], np.float64)
+    if not np.isfinite(betas).all():
+        raise Rejected("not_finite", "NaN or infinity in betas")
+    return betas[:16]
 
 
 def _floats(array: np.ndarray, name: str, columns: int) -> np.ndarray:
@@ -112,42 +123,26 @@ def _floats(array: np.ndarray, name: str, columns: int) -> np.ndarray:
 
 
 def _rate(file: dict[str, np.ndarray], default: float | None) -> float:
-    value = file.get("mocap_frame_rate", file.get("mocap_framerate"))
-    if value is None:
-        if default is not None:
-            return default
-        raise Rejected("bad_frame_rate", "neither mocap_frame_rate nor mocap_framerate; give --fps")
-    if value.size != 1 or value.dtype.kind not in "fiu":
-        raise Rejected("bad_frame_rate", f"the frame rate is {value!r}"[:80])
-    fps = float(value.reshape(-1)[0])
+    found = [file[key] for key in ("mocap_frame_rate", "mocap_framerate", "fps") if key in file]
+    if not found:
+        if default is None:
+            raise Rejected("bad_frame_rate", "neither mocap_frame_rate nor mocap_framerate: pass --fps")
+        return default
+    if found[0].size != 1 or found[0].dtype.kind not in "fiu":
+        raise Rejected("bad_frame_rate", f"the frame rate is {found[0]!r}"[:80])
+    fps = float(found[0].reshape(-1)[0])
     check_fps(fps)
-    return round(fps) if abs(fps - round(fps)) < 1e-3 else fps
+    return float(round(fps)) if abs(fps - round(fps)) < 1e-3 else fps
 
 
 def _gender(file: dict[str, np.ndarray]) -> str:
-    value = file.get("gender", np.array("neutral"))
-    item = value.reshape(-1)[0] if value.size else "neutral"
-    text = item.decode("latin1") if isinstance(item, bytes) else str(item)
-    return text if text in ("male", "female", "neutral") else "neutral"
+    text = _text(file.get("gender"))
+    return text if text in ("male", "female") else "neutral"
 
 
-def _check_axes(motion: HumanMotion) -> None:
-    """Refuse files whose whole course says that z is not up: a person who is mostly upright along another axis."""
-    spine = np.median(motion.position[:, motion.skeleton.index("neck")] - motion.position[:, 0], axis=0)
-    spine = spine / max(float(np.linalg.norm(spine)), 1e-9)
-    feet = motion.position[:, [motion.skeleton.index(f"{s}_foot") for s in ("left", "right")]].mean(1)
-    stance = np.median(motion.position[:, 0] - feet, axis=0)
-    for axis, name in ((1, "y"), (0, "x")):
-        # A lying person's spine is level too; only a standing one has the legs along it, at full length.
-        if (
-            abs(spine[axis]) > 0.9
-            and stance[axis] * np.sign(spine[axis]) > 0.7
-            and np.ptp(motion.position[:, 0, axis]) < 0.5
-        ):
-            raise Rejected(
-                "wrong_axis", f"the person stands along {name}: AMASS is z up", spine=round(float(spine[axis]), 3)
-            )
-    if spine[2] < -0.9:
-        raise Rejected(
-            "wrong_axis", "the person hangs upside down for most of the clip", spine=round(float(spine[2]), 3)
-        )
+def _text(value: np.ndarray | None) -> str:
+    """A word that may be stored as text or as bytes."""
+    if value is None or not value.size or value.dtype.kind not in "SU":
+        return ""
+    item = value.reshape(-1)[0]
+    return (item.decode("latin1") if isinstance(item, bytes) else str(item)).strip().lower()

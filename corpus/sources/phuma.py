@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from corpus.body_model import body, mean_body, smpl_motion
+from corpus.body_model import body, require_z_up, smpl_motion
 from corpus.errors import Rejected
 from corpus.motion import Clip, HumanMotion, RobotMotion
 from corpus.sources.files import demand_suffix, open_path, scan_files, stem
@@ -41,10 +41,13 @@ def load(root: Path, clip: Clip, options: LoadOptions) -> HumanMotion | RobotMot
     if not np.isfinite(rows).all():
         raise Rejected("not_finite", "NaN or infinity", bad_frames=int((~np.isfinite(rows).all(1)).sum()))
     rows = rows.astype(np.float64)
-    person = mean_body()
-    if rows.shape[1] == 79:
-        person = body(rows[0, 69:79], "neutral", "smplx", options.body_models)
-    return smpl_motion(rows[:, :3] + person.pelvis, rows[:, 3:69], options.fps or FPS, person, y_up=True)
+    if len(rows) < 2:
+        raise Rejected("too_short", "fewer than two frames", frames=len(rows), minimum=2)
+    betas = rows[0, 69:79] if rows.shape[1] == 79 else np.zeros(10)
+    person = body(betas, "neutral", "smplx", options.body_models)
+    motion = smpl_motion(rows[:, :3] + person.pelvis, rows[:, 3:69], options.fps or FPS, person, y_up=True)
+    require_z_up(motion, level_axis=1, sign=-1.0)
+    return motion
 
 
 def _robot(content: object, options: LoadOptions) -> RobotMotion:
