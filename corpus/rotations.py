@@ -124,22 +124,21 @@ def from_euler(angles: Float[np.ndarray, "... 3"], order: str) -> Float[np.ndarr
 
 def compose_axes(angles: Float[np.ndarray, "... K"], axes: str) -> Float[np.ndarray, "... 4"]:
     """Turn about local coordinate axes one after another; any number of axes, as BVH channels may have."""
-    result = np.zeros((*angles.shape[:-1], 4))
-    result[..., 0] = 1
+    w = np.ones(angles.shape[:-1])
+    x = y = z = np.zeros(angles.shape[:-1])
     for column, axis in enumerate(axes):
         half = angles[..., column] / 2
         c, s = np.cos(half), np.sin(half)
-        w, x, y, z = (result[..., i] for i in range(4))
         match axis:
             case "x":
-                result = np.stack([w * c - x * s, w * s + x * c, y * c + z * s, z * c - y * s], -1)
+                w, x, y, z = w * c - x * s, w * s + x * c, y * c + z * s, z * c - y * s
             case "y":
-                result = np.stack([w * c - y * s, x * c - z * s, w * s + y * c, z * c + x * s], -1)
+                w, x, y, z = w * c - y * s, x * c - z * s, w * s + y * c, z * c + x * s
             case "z":
-                result = np.stack([w * c - z * s, x * c + y * s, y * c - x * s, w * s + z * c], -1)
+                w, x, y, z = w * c - z * s, x * c + y * s, y * c - x * s, w * s + z * c
             case _:
                 raise ValueError(f"Axis {axis!r} is none of x, y, z.")
-    return result
+    return np.stack([w, x, y, z], -1)
 
 
 def slerp(a: Float[Array, "... 4"], b: Float[Array, "... 4"], t: Float[Array, ...]) -> Float[Array, "... 4"]:

@@ -71,14 +71,26 @@ def forward_kinematics(
     frame_count, joint_count = local_rotation.shape[:2]
     position = np.empty((joint_count, frame_count, 3))
     rotation = np.empty((joint_count, frame_count, 4))
-    for joint, parent in enumerate(skeleton.parents):
-        if parent < 0:
-            position[joint] = root_position
-            rotation[joint] = local_rotation[:, joint]
+    local = local_rotation.transpose(1, 0, 2)
+    for joints, parents in _generations(skeleton.parents):
+        if parents[0] < 0:
+            position[joints] = root_position
+            rotation[joints] = local[joints]
             continue
-        offset = skeleton.offsets[joint] if local_position is None else local_position[:, joint]
-        position[joint] = position[parent] + rotations.rotate(
-            rotation[parent], np.broadcast_to(offset, (frame_count, 3))
-        )
-        rotation[joint] = rotations.multiply(rotation[parent], local_rotation[:, joint])
+        if local_position is None:
+            bones = np.broadcast_to(skeleton.offsets[joints, None], (len(joints), frame_count, 3))
+        else:
+            bones = local_position.transpose(1, 0, 2)[joints]
+        above = rotation[parents]
+        position[joints] = position[parents] + rotations.rotate(above, bones)
+        rotation[joints] = rotations.multiply(above, local[joints])
     return position.transpose(1, 0, 2), rotation.transpose(1, 0, 2)
+
+
+def _generations(parents: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
+    """Joints of the same depth with their parents, from the root down: one pass serves them all."""
+    depths: list[int] = []
+    for parent in parents:
+        depths.append(depths[parent] + 1 if parent >= 0 else 0)
+    generations = [[j for j, depth in enumerate(depths) if depth == level] for level in range(max(depths) + 1)]
+    return [(joints, [parents[joint] for joint in joints]) for joints in generations]

@@ -1,42 +1,37 @@
-"""BVH of any skeleton: Bandai-Namco's and LAFAN1's by their names, others by common names or a file the user writes.
+"""BVH of any skeleton: Bandai-Namco's and LAFAN1's by their joint names, others by common names or a file the user writes.
 
-A skeleton file (TOML or JSON) says which joint plays which part; everything but `roles` may be left out:
-
-    name = "studio"               # goes into the clip's row
-    licence = "our own"
-    unit = "cm"                   # m, cm, mm, in; found by leg length if left out
-    up = "y"                      # y or z
-    rest = "zero"                 # the pose with all rotations zero is a T-pose; or a frame number of the take, from 0
-
-    [roles]                       # all of corpus.skeleton.ROLES but neck and head
-    pelvis = "Hips"
-    chest = "Spine3"
-    left_hip = "LeftUpLeg"        # …
+The unit is found by the length of the leg. Files are y up, unless the person plainly stands along z. How to describe a
+skeleton of one's own: `corpus.sources.bvh_skeleton`.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from corpus import rotations
-from corpus.errors import MotionloomError, Rejected
-from corpus.motion import Clip, HumanMotion, check_fps
-from corpus.skeleton import ROLES, Skeleton, forward_kinematics
+from corpus.errors import Rejected
+from corpus.motion import Clip, HumanMotion
+from corpus.skeleton import Skeleton
+from corpus.sources.bvh_file import BvhFile, bone_offsets, read_bvh, world_motion
+from corpus.sources.bvh_skeleton import SIDES, UNITS, SkeletonFile, read_skeleton_file, rest_rotations, roles_by_name
 from corpus.sources.files import demand_suffix, open_path, scan_files, stem
 from corpus.sources.options import LoadOptions
 
-MAX_JOINTS, MAX_DEPTH = 1000, 200
-UNITS = {"m": 1.0, "cm": 0.01, "in": 0.0254, "mm": 0.001}
 LEG_LENGTH = (0.5, 1.2)
-"""Hip to ankle of anybody who is recorded [m]."""
+"""Hip to knee to ankle of anybody who is recorded [m]."""
+
+UNKNOWN_LICENCE, BANDAI_LICENCE, LAFAN1_LICENCE = "unknown: ask the owner", "CC BY-NC 4.0", "CC BY-NC-ND 4.0"
+BANDAI_NAME = re.compile(r"dataset-\d+_(?P<content>.+)_(?P<style>[^_]+)_\d+")
+LAFAN1_NAME = re.compile(
+    r"(?P<label>aiming|dance|fallAndGetUp|fight|fightAndSports|ground|jumps|multipleActions|obstacles|push|pushAndFall"
+    r"|pushAndStumble|run|sprint|walk)\d+_(?P<subject>subject\d+)(?=_|$)"
+)
 
 BANDAI_JOINTS = frozenset(
     ["Hips", "Spine", "Chest", "Neck", "Head"]
@@ -49,338 +44,233 @@ LAFAN1_JOINTS = frozenset(
         "UpLeg", "Leg", "Foot", "Toe", "Shoulder", "Arm", "ForeArm", "Hand")]
 )  # fmt: skip
 
-COMMON_NAMES: dict[str, tuple[str, ...]] = {
-    "pelvis": ("Hips", "Hip", "pelvis", "Pelvis"),
-    "chest": ("Spine3", "Spine2", "Chest", "Chest4", "Chest3", "Spine1", "UpperChest", "Ab"),
-    "neck": ("Neck", "neck", "Neck1"),
-    "head": ("Head", "head"),
-    **{
-        f"{side}_{role}": tuple(n.format(S=side.capitalize(), s=side[0].upper(), l=side[0]) for n in names)
-        for side in ("left", "right")
-        for role, names in {
-            "hip": ("{S}UpLeg", "{S}Hip", "{S}Thigh", "{s}Thigh", "{s}Hip"),
-            "knee": ("{S}Leg", "{S}Knee", "{S}Shin", "{S}LowLeg", "{s}Shin", "{s}Knee"),
-            "ankle": ("{S}Foot", "{S}Ankle", "{s}Foot", "{s}Ankle"),
-            "toe": ("{S}ToeBase", "{S}Toe", "{S}Toes", "{s}Toe"),
-            "shoulder": ("{S}Arm", "{S}Shoulder", "{S}UpArm", "{s}UArm", "{s}Shoulder"),
-            "elbow": ("{S}ForeArm", "{S}Elbow", "{S}LowArm", "{s}FArm", "{s}Elbow"),
-            "wrist": ("{S}Hand", "{S}Wrist", "{s}Hand", "{s}Wrist"),
-        }.items()
-    },
-}
-"""Joint names in use (Mixamo, Xsens, Noitom, OptiTrack, CMU), the likeliest first."""
 
-
-def scan(root: Path) -> Iterator[Clip]:
-    """Every file; Bandai-Namco's tell content and style by their names."""
-    for clip in scan_files(root, "bvh", "unknown: ask the owner"):
+def scan(root: Path, skeleton: Path | None = None) -> Iterator[Clip]:
+    """Every file; the public data sets' are told by their names, licence and subject of others by the `skeleton` file."""
+    own = read_skeleton_file(skeleton) if skeleton else SkeletonFile({})
+    for clip in scan_files(root, "bvh", own.licence or UNKNOWN_LICENCE):
         take = stem(clip)
-        match = re.fullmatch(r"(dataset-\d+)_(.+)_([^_]+)_(\d+)", take)
-        if match:
-            yield replace(clip, licence="CC BY-NC 4.0", recording=take, label=f"{match[2]} ({match[3]})")
+        if bandai := BANDAI_NAME.fullmatch(take):
+            yield replace(clip, licence=BANDAI_LICENCE, recording=take, label=bandai["content"])
+        elif lafan1 := LAFAN1_NAME.match(take):
+            yield replace(clip, licence=LAFAN1_LICENCE, recording=lafan1[0], **lafan1.groupdict())
         else:
-            yield replace(clip, recording=take, label=take)
+            yield replace(clip, recording=take, label=take, subject=own.subject_of(clip.path))
 
 
 def load(root: Path, clip: Clip, options: LoadOptions) -> HumanMotion:
     """A person's motion; `Rejected` where the file is broken or its skeleton unknown."""
     demand_suffix(clip, ".bvh")
-    file = read_bvh(open_path(root, clip))
-    names = {name.split(":")[-1] for name in file.joint_names}
-    if names - {"joint_Root"} == BANDAI_JOINTS:
-        return human_motion(
-            file, "bandai", {"left_hip": "UpperLeg_L", "left_knee": "LowerLeg_L", "left_ankle": "Foot_L"}
-        )
-    if {name.replace("ToeBase", "Toe") for name in names} == LAFAN1_JOINTS and options.skeleton is None:
-        return human_motion(file, "lafan1", LAFAN1_LEG)
-    return _generic_motion(file, _skeleton_file(options.skeleton) if options.skeleton else _by_common_names(file))
+    own = read_skeleton_file(options.skeleton) if options.skeleton else None
+    motion = read_person(read_bvh(open_path(root, clip)), own)
+    if motion.skeleton.name == "lafan1":
+        refuse_obstacles(clip)
+    return motion
 
 
-LAFAN1_LEG = {"left_hip": "LeftUpLeg", "left_knee": "LeftLeg", "left_ankle": "LeftFoot"}
+def refuse_obstacles(clip: Clip) -> None:
+    if re.match(r"obstacles\d", stem(clip), re.IGNORECASE):
+        raise Rejected("needs_terrain", "LAFAN1's obstacle takes walk over boxes that are in no file")
 
 
-@dataclass(frozen=True)
-class BvhFile:
-    """What a BVH holds, in its own unit and axes."""
-
-    joint_names: tuple[str, ...]
-    parents: tuple[int, ...]
-    offsets: Float[np.ndarray, "J 3"]
-    channels: tuple[tuple[str, ...], ...]
-    """Per joint, such as ("Xposition", …, "Zrotation")."""
-    values: Float[np.ndarray, "T C"]
-    fps: float
-
-
-def read_bvh(path: Path) -> BvhFile:
-    """Parse a file strictly: what does not fit is `Rejected` with what was expected."""
-    data = path.read_bytes()
-    mark = re.search(rb"^[ \t]*MOTION[ \t]*\r?$", data, re.MULTILINE)
-    if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"HIERARCHY") or mark is None:
-        raise Rejected("truncated", "a BVH has a HIERARCHY and a MOTION part")
-    names, parents, offsets, channels = _hierarchy(
-        data[: mark.start()].decode("utf-8", "replace").replace("\ufeff", "")
+def read_person(file: BvhFile, own: SkeletonFile | None = None) -> HumanMotion:
+    """The user's skeleton file decides where all its joints are in the BVH; else the data sets we know; else the names."""
+    if own is not None and set(own.roles.values()) <= set(file.joint_names):
+        return generic_motion(file, own, note="roles by skeleton file")
+    name = known_skeleton(file)
+    if name:
+        return known_motion(file, name)
+    if own is not None:
+        joint = next(joint for joint in own.roles.values() if joint not in file.joint_names)
+        has = ", ".join(file.joint_names)[:1000]
+        raise Rejected("missing_joint", f"the skeleton file names it; the BVH has: {has}", joint=joint)
+    return generic_motion(
+        file, SkeletonFile(roles_by_name(file.joint_names, file.parents)), note="roles by joint names"
     )
-    head = re.match(rb"\s*Frames:\s*(\S+)\s+Frame Time:\s*(\S+)[^\n]*\n?", data[mark.end() :])
-    if head is None:
-        raise Rejected("truncated", "no 'Frames:' and 'Frame Time:' lines")
-    try:
-        frame_count, frame_time = int(head[1]), float(head[2])
-    except ValueError:
-        raise Rejected("bad_frame_rate", f"Frames {head[1][:20]!r}, Frame Time {head[2][:20]!r}") from None
-    if not frame_time > 0:
-        raise Rejected("bad_frame_rate", "the frame time is not positive", frame_time=frame_time)
-    check_fps(1.0 / frame_time)
-    values = _values(data[mark.end() + head.end() :], frame_count, sum(map(len, channels)))
-    return BvhFile(names, parents, offsets, channels, values, _nominal_rate(1.0 / frame_time))
 
 
-def _nominal_rate(fps: float) -> float:
-    """0.033333 s means 30 Hz: snap to a whole rate within the digits that were written."""
-    return float(round(fps)) if abs(fps - round(fps)) < 2e-3 * fps else fps
+# --- the skeletons of public data sets
 
 
-def _values(text: bytes, frame_count: int, channel_count: int) -> Float[np.ndarray, "T C"]:
-    if frame_count < 0 or frame_count * channel_count > len(text):
-        raise Rejected("truncated", "fewer values than frames × channels", frames=frame_count, channels=channel_count)
-    try:
-        values = np.array(text.split(), dtype=np.float64)
-    except ValueError as error:
-        raise Rejected("truncated", f"not a number in the motion: {error}") from None
-    if len(values) != frame_count * channel_count:
+def known_skeleton(file: BvhFile) -> str:
+    """ "lafan1", "bandai", or nothing."""
+    names = {_renamed(name) for name in file.joint_names}
+    if names == LAFAN1_JOINTS:
+        return "lafan1"
+    return "bandai" if names - {"joint_Root"} == BANDAI_JOINTS else ""
+
+
+def known_motion(file: BvhFile, name: str) -> HumanMotion:
+    """All joints but Bandai-Namco's joint_Root, whose motion goes into the hips."""
+    kept = [i for i, joint in enumerate(file.joint_names) if joint != "joint_Root"]
+    roles = roles_by_name(file.joint_names, file.parents)
+    offsets = bone_offsets(file)
+    metre, _ = _metres(file, roles, offsets, None)
+    position, rotation, note = _world(file, roles, metre, kept, "")
+    new_index = {joint: i for i, joint in enumerate(kept)}
+    parents = tuple(new_index.get(file.parents[joint], -1) for joint in kept)
+    # The root has no bone: its offset is only where the take began.
+    bones = np.where(np.array(parents)[:, None] < 0, 0.0, offsets[kept] * metre)
+    names = tuple(_renamed(file.joint_names[joint]) for joint in kept)
+    return HumanMotion(Skeleton(name, names, parents, bones), position, rotation, file.fps, "file", note)
+
+
+def _renamed(joint: str) -> str:
+    """Without a name space; LAFAN1's toes are LeftToeBase in some copies."""
+    joint = joint.rsplit(":", 1)[-1]
+    return joint.removesuffix("Base") if joint in ("LeftToeBase", "RightToeBase") else joint
+
+
+# --- any other skeleton
+
+
+def generic_motion(file: BvhFile, own: SkeletonFile, *, note: str) -> HumanMotion:
+    """The joints that have a role, each hanging on the nearest one above it that has one."""
+    file, roles = _with_toes(file, own.roles)
+    index = {role: file.joint_names.index(joint) for role, joint in roles.items()}
+    kept = sorted(index.values())
+    if kept[0] != index["pelvis"]:
         raise Rejected(
-            "truncated" if len(values) < frame_count * channel_count else "wrong_shape",
-            "values should be frames × channels", values=len(values), frames=frame_count, channels=channel_count,
-        )  # fmt: skip
-    if not np.isfinite(values).all():
-        raise Rejected("not_finite", "NaN or infinity in the motion")
-    return values.reshape(frame_count, channel_count)
+            "bad_hierarchy", "the pelvis must be above the other joints that have a role", pelvis=roles["pelvis"]
+        )
+    offsets = bone_offsets(file)
+    metre, unit = _metres(file, roles, offsets, own)
+    position, rotation, up_note = _world(file, roles, metre, kept, own.up)
+    parents = _parents_among(file, kept)
+    zero = _zero_positions(file, offsets) * metre
+    bones = np.array([zero[j] - zero[kept[p]] if p >= 0 else np.zeros(3) for j, p in zip(kept, parents, strict=True)])
+    rest = _rest(file, own, index, position, rotation, zero, kept, up_note)
+    names = tuple(file.joint_names[joint] for joint in kept)
+    skeleton = Skeleton("generic", names, parents, bones, tuple(roles.items()), rest)
+    return HumanMotion(skeleton, position, rotation, file.fps, "file", "; ".join(filter(None, [note, unit, up_note])))
 
 
-def _hierarchy(
-    text: str,
-) -> tuple[tuple[str, ...], tuple[int, ...], Float[np.ndarray, "J 3"], tuple[tuple[str, ...], ...]]:
-    names: list[str] = []
-    parents: list[int] = []
-    offsets: list[list[float]] = []
-    channels: list[tuple[str, ...]] = []
-    stack: list[int] = []  # open joints; −1 stands for an end site
-    pending: int | None = None
-    for line in text.splitlines():
-        words = line.split()
-        if not words:
+def _with_toes(file: BvhFile, roles: dict[str, str]) -> tuple[BvhFile, dict[str, str]]:
+    """Where a foot has no toe joint, its end site becomes one."""
+    roles = dict(roles)
+    for side in SIDES:
+        if f"{side}_toe" in roles:
             continue
-        match words[0].upper():
-            case "HIERARCHY":
-                continue
-            case "ROOT" | "JOINT":
-                if len(names) >= MAX_JOINTS or len(stack) >= MAX_DEPTH:
-                    raise Rejected("bad_hierarchy", "too many joints or too deep", joints=len(names), depth=len(stack))
-                if (words[0].upper() == "ROOT") != (not stack) or (not stack and names) or len(words) < 2:
-                    raise Rejected("bad_hierarchy", f"misplaced line {line.strip()[:40]!r}")
-                parents.append(stack[-1] if stack else -1)
-                names.append(words[1])
-                offsets.append([])
-                channels.append(())
-                pending = len(names) - 1
-            case "END":
-                pending = -1
-            case "{":
-                if pending is None:
-                    raise Rejected("bad_hierarchy", "a brace without a joint")
-                stack.append(pending)
-                pending = None
-            case "}":
-                if not stack:
-                    raise Rejected("bad_hierarchy", "one closing brace too many")
-                stack.pop()
-            case "OFFSET":
-                if stack and stack[-1] >= 0:
-                    offsets[stack[-1]] = _numbers(words[1:4], line)
-            case "CHANNELS":
-                if stack and stack[-1] >= 0:
-                    channels[stack[-1]] = _channels(words, line)
-            case _:
-                raise Rejected("bad_hierarchy", f"unknown line {line.strip()[:40]!r}")
-    if stack or not names or any(len(offset) != 3 for offset in offsets):
-        raise Rejected("bad_hierarchy", "unclosed braces, no joints, or a joint without OFFSET")
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Rejected("joint_named_twice", f"joint {twice!r} occurs more than once", joint=twice)
-    return tuple(names), tuple(parents), np.array(offsets), tuple(channels)
+        foot = file.joint_names.index(roles[f"{side}_ankle"])
+        if not any(file.end_sites.get(foot, ())):
+            raise Rejected("missing_joint", f"{file.joint_names[foot]} has no end site either", joint=f"{side}_toe")
+        roles[f"{side}_toe"] = f"{file.joint_names[foot]} end"
+        file = replace(
+            file,
+            joint_names=(*file.joint_names, roles[f"{side}_toe"]),
+            parents=(*file.parents, foot),
+            offsets=np.concatenate([file.offsets, [file.end_sites[foot]]]),
+            channels=(*file.channels, ()),
+        )
+    return file, roles
 
 
-def _numbers(words: list[str], line: str) -> list[float]:
-    try:
-        numbers = [float(word) for word in words]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or not np.isfinite(numbers).all():
-        raise Rejected("bad_hierarchy", f"an OFFSET has three numbers: {line.strip()[:40]!r}")
-    return numbers
+def _parents_among(file: BvhFile, kept: list[int]) -> tuple[int, ...]:
+    """For each kept joint the position, among the kept, of the nearest one above it; the pelvis where there is none."""
+    parents = [-1]
+    for joint in kept[1:]:
+        above = file.parents[joint]
+        while above >= 0 and above not in kept:
+            above = file.parents[above]
+        parents.append(kept.index(above) if above >= 0 else 0)
+    return tuple(parents)
 
 
-def _channels(words: list[str], line: str) -> tuple[str, ...]:
-    channels = tuple(word[:1].upper() + word[1:].lower() for word in words[2:])
-    known = all(re.fullmatch(r"[XYZ](position|rotation)", channel) for channel in channels)
-    if len(words) < 2 or words[1] != str(len(channels)) or not known or len(set(channels)) != len(channels):
-        raise Rejected("bad_hierarchy", f"unknown CHANNELS: {line.strip()[:60]!r}")
-    return channels
+def _zero_positions(file: BvhFile, offsets: Float[np.ndarray, "J 3"]) -> Float[np.ndarray, "J 3"]:
+    """Where the joints are at zero angles, when all frames are parallel."""
+    zero = offsets.copy()
+    for joint, parent in enumerate(file.parents):
+        if parent >= 0:
+            zero[joint] += zero[parent]
+    return zero
 
 
-def human_motion(
-    file: BvhFile, name: str, leg: dict[str, str], unit: str | None = None, up: str | None = None
-) -> HumanMotion:
-    """World motion in metres, z up; `leg` names the left hip, knee and ankle, by which the unit is found."""
-    position, rotation = _world(file)
-    names = [
-        n.split(":")[-1].replace("ToeBase", "Toe") if name == "lafan1" else n.split(":")[-1] for n in file.joint_names
-    ]
-    parents, offsets = file.parents, file.offsets.copy()
-    _rest_offsets(file, offsets)
-    if names[0] == "joint_Root":  # Bandai-Namco's hips hang on a root of their own
-        names, parents = names[1:], tuple(p - 1 for p in parents[1:])
-        position, rotation, offsets = position[:, 1:], rotation[:, 1:], offsets[1:]
-    scale = UNITS[unit] if unit else _unit_scale(names, offsets, leg)
-    position = position * scale
-    if (up or "y") == "y":
-        turn = np.broadcast_to(rotations.Y_UP_TO_Z_UP, rotation.shape)
-        position = rotations.rotate(turn, position)
-        rotation = rotations.multiply(turn, rotation)
-    skeleton = Skeleton(name, tuple(names), parents, offsets * scale)
-    return HumanMotion(skeleton, position, rotation, file.fps, body_model="file")
+def _rest(
+    file: BvhFile,
+    own: SkeletonFile,
+    index: dict[str, int],
+    position: Float[np.ndarray, "T K 3"],
+    rotation: Float[np.ndarray, "T K 4"],
+    zero: Float[np.ndarray, "J 3"],
+    kept: list[int],
+    up_note: str,
+) -> Float[np.ndarray, "K 4"]:
+    """Orientation of each kept joint in a T-pose facing +x."""
+    if own.rest is None:
+        upright = rotations.Y_UP_TO_Z_UP if _is_y_up(own.up, up_note) else _IDENTITY
+        place = {role: rotations.rotate(upright, zero[joint]) for role, joint in index.items()}
+        turn = dict.fromkeys(index, upright)
+    elif own.rest < file.frame_count:
+        place = {role: position[own.rest, kept.index(joint)] for role, joint in index.items()}
+        turn = {role: rotation[own.rest, kept.index(joint)] for role, joint in index.items()}
+    else:
+        raise Rejected(
+            "unknown_skeleton", "the take ends before the rest frame", rest=own.rest, frames=file.frame_count
+        )
+    rest = rest_rotations(place, turn)
+    by_joint = {joint: rest[role] for role, joint in index.items()}
+    return np.array([by_joint[joint] for joint in kept])
 
 
-def _rest_offsets(file: BvhFile, offsets: Float[np.ndarray, "J 3"]) -> None:
-    """Where a file animates a bone's offset, the bone is what the first frame says."""
-    column = 0
-    for joint, channels in enumerate(file.channels):
-        for channel in channels:
-            if channel.endswith("position") and file.parents[joint] >= 0 and len(file.values):
-                offsets[joint, "XYZ".index(channel[0])] = file.values[0, column]
-            column += 1
+# --- unit and axes
+
+_IDENTITY = np.array([1.0, 0.0, 0.0, 0.0])
+_Z_UP_NOTE = "read as z up"
 
 
-def _world(file: BvhFile) -> tuple[Float[np.ndarray, "T J 3"], Float[np.ndarray, "T J 4"]]:
-    """Forward kinematics in the file's own unit and axes. Position channels replace offsets, the root's included."""
-    frame_count, joint_count = len(file.values), len(file.joint_names)
-    if frame_count < 2:
-        raise Rejected("too_short", "fewer than two frames", frames=frame_count, minimum=2)
-    local_position = np.broadcast_to(file.offsets, (frame_count, joint_count, 3)).copy()
-    local_rotation = np.zeros((frame_count, joint_count, 4))
-    groups: dict[str, tuple[list[int], list[list[int]]]] = {}
-    column = 0
-    for joint, channels in enumerate(file.channels):
-        order, columns = "", []
-        for channel in channels:
-            if channel.endswith("position"):
-                local_position[:, joint, "XYZ".index(channel[0])] = file.values[:, column]
-            else:
-                order += channel[0].lower()
-                columns.append(column)
-            column += 1
-        joints, all_columns = groups.setdefault(order, ([], []))
-        joints.append(joint)
-        all_columns.append(columns)
-    for order, (joints, columns) in groups.items():
-        angles = np.radians(file.values[:, np.array(columns, int).reshape(len(joints), len(order))])
-        local_rotation[:, joints] = rotations.compose_axes(angles, order)
-    skeleton = Skeleton("file", file.joint_names, file.parents, file.offsets)
-    return forward_kinematics(skeleton, local_position[:, 0], local_rotation, local_position=local_position)
-
-
-def _unit_scale(names: list[str], offsets: Float[np.ndarray, "J 3"], leg: dict[str, str]) -> float:
-    """Metres per unit, by the length from hip to ankle; inches are told from centimetres by the range."""
-    length = sum(float(np.linalg.norm(offsets[names.index(leg[role])])) for role in ("left_knee", "left_ankle"))
-    for scale in UNITS.values():
-        if LEG_LENGTH[0] <= length * scale <= LEG_LENGTH[1]:
-            return scale
+def _metres(
+    file: BvhFile, roles: dict[str, str], offsets: Float[np.ndarray, "J 3"], own: SkeletonFile | None
+) -> tuple[float, str]:
+    """Metres per unit of the file, checked by the length from hip to knee to ankle; and a note."""
+    zero = _zero_positions(file, offsets)
+    at = {role: zero[file.joint_names.index(joint)] for role, joint in roles.items()}
+    bones = [at[f"{side}_{a}"] - at[f"{side}_{b}"] for side in SIDES for a, b in (("knee", "hip"), ("ankle", "knee"))]
+    leg = float(np.linalg.norm(bones, axis=1).sum()) / 2
+    stated = own and (own.scale or UNITS.get(own.unit))
+    for unit, metre in {own.unit or "scale": stated}.items() if own and stated else UNITS.items():
+        if LEG_LENGTH[0] <= leg * metre <= LEG_LENGTH[1]:
+            return metre, f"unit {unit}"
+    tried = f"{own.unit or own.scale} as stated" if own and stated else ", ".join(UNITS)
     raise Rejected(
         "bad_unit",
-        f"no unit makes the leg 0.5–1.2 m long (tried {', '.join(UNITS)})",
-        leg_in_file_units=round(length, 4),
+        f"no unit makes the leg {LEG_LENGTH[0]} to {LEG_LENGTH[1]} m long (tried {tried})",
+        leg=round(leg, 4),
     )
 
 
-@dataclass(frozen=True)
-class _Mapping:
-    roles: dict[str, str]
-    name: str = "bvh"
-    unit: str | None = None
-    up: str = "y"
-    rest: str | int = "zero"
+def _world(
+    file: BvhFile, roles: dict[str, str], metre: float, kept: list[int], up: str
+) -> tuple[Float[np.ndarray, "T K 3"], Float[np.ndarray, "T K 4"], str]:
+    """World motion in metres, z up, of the kept joints; and a note where the file turned out to be z up."""
+    if up != "z":
+        position, rotation = world_motion(file, rotations.Y_UP_TO_Z_UP, kept)
+        position *= metre
+        if up == "y" or not _stands_along_z(
+            position, {r: kept.index(file.joint_names.index(j)) for r, j in roles.items()}
+        ):
+            return position, rotation, ""
+    position, rotation = world_motion(file, _IDENTITY, kept)
+    return position * metre, rotation, _Z_UP_NOTE
 
 
-def _by_common_names(file: BvhFile) -> _Mapping:
-    short = {name.split(":")[-1]: name.split(":")[-1] for name in file.joint_names}
-    roles = {role: next((n for n in names if n in short), None) for role, names in COMMON_NAMES.items()}
-    missing = [role for role, joint in roles.items() if joint is None and role not in ("neck", "head")]
-    if missing:
-        raise Rejected(
-            "unknown_skeleton",
-            f"no joint found for {', '.join(missing)}; write a skeleton file (--skeleton). Joints: {', '.join(short)}",
-        )
-    return _Mapping({role: joint for role, joint in roles.items() if joint is not None})
+def _is_y_up(stated: str, note: str) -> bool:
+    return stated != "z" and note != _Z_UP_NOTE
 
 
-def _skeleton_file(path: Path) -> _Mapping:
-    try:
-        text = path.read_text()
-        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        roles = dict(content["roles"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MotionloomError(f"{path}: not a skeleton file ({type(error).__name__}: {error}).") from None
-    unknown = set(roles) - set(ROLES)
-    missing = set(ROLES) - {"neck", "head"} - set(roles)
-    if unknown or missing or content.get("unit", "m") not in UNITS or content.get("up", "y") not in ("y", "z"):
-        raise MotionloomError(
-            f"{path}: roles missing: {sorted(missing) or 'none'}, unknown: {sorted(unknown) or 'none'}; "
-            f"unit is one of {', '.join(UNITS)}, up is y or z."
-        )
-    return _Mapping(
-        roles, content.get("name", "bvh"), content.get("unit"), content.get("up", "y"), content.get("rest", "zero")
+def _stands_along_z(position: Float[np.ndarray, "T K 3"], index: dict[str, int]) -> bool:
+    """Is a file that was turned from y up in truth z up? Only where the whole clip says so.
+
+    The trunk points along the file's z, the feet keep to the floor there, and it is nobody lying on a floor of a y-up file.
+    """
+    x, y, z = 0, 2, 1  # the file's axes, after turning; its z is −1 times ours
+    at = {role: position[:, i] for role, i in index.items()}
+    trunk = (at["left_shoulder"] + at["right_shoulder"]) / 2 - at["pelvis"]
+    lean = (trunk / np.maximum(np.linalg.norm(trunk, axis=1, keepdims=True), 1e-9)).mean(0)
+    if -lean[z] < 0.8 or abs(lean[y]) > 0.3 or abs(lean[x]) > 0.5:
+        return False
+    lowest = float((-np.stack([at["left_ankle"], at["right_ankle"]])[..., z]).min())
+    body = np.stack(
+        [at[role][:, y] for role in ("pelvis", "left_shoulder", "right_shoulder", "left_ankle", "right_ankle")]
     )
-
-
-def _generic_motion(file: BvhFile, mapping: _Mapping) -> HumanMotion:
-    names = [name.split(":")[-1] for name in file.joint_names]
-    for role, joint in mapping.roles.items():
-        if joint not in names:
-            raise Rejected("missing_joint", f"{role} should be {joint!r}; joints: {', '.join(names)}", joint=joint)
-    motion = human_motion(file, "generic", mapping.roles, mapping.unit, mapping.up)
-    if mapping.rest == "zero":
-        zero = replace(file, values=_zero_pose(file))
-        rest = human_motion(zero, "generic", mapping.roles, mapping.unit, mapping.up)
-        frame = 0
-    else:
-        rest, frame = motion, int(mapping.rest)
-        if not 0 <= frame < motion.frame_count:
-            raise Rejected("no_rest_pose", f"rest frame {frame} is not in the take", frames=motion.frame_count)
-    rest_rotation = _facing_x(rest, frame, mapping.roles)
-    skeleton = replace(motion.skeleton, roles=tuple(mapping.roles.items()), rest_rotation=rest_rotation)
-    return replace(motion, skeleton=skeleton, note=f"skeleton read as {mapping.name}")
-
-
-def _zero_pose(file: BvhFile) -> Float[np.ndarray, "2 C"]:
-    """Two frames with all rotations zero, positions as in the first frame."""
-    kept = [channel.endswith("position") for channels in file.channels for channel in channels]
-    return np.where(kept, file.values[:1], 0.0).repeat(2, 0)
-
-
-def _facing_x(rest: HumanMotion, frame: int, roles: dict[str, str]) -> Float[np.ndarray, "J 4"]:
-    """World orientations in the rest pose, turned so that the person faces +x; refuses what is no T- or A-pose."""
-    at = {role: rest.position[frame, rest.skeleton.index(joint)] for role, joint in roles.items()}
-    left = at["left_hip"] - at["right_hip"] + at["left_shoulder"] - at["right_shoulder"]
-    upright = at["chest"][2] > at["pelvis"][2] > max(at["left_ankle"][2], at["right_ankle"][2]) + 0.3
-    arms = [at[f"{s}_wrist"] - at[f"{s}_shoulder"] for s in ("left", "right")]
-    sideways = all(
-        np.linalg.norm(a[:2]) > 0.3 * np.linalg.norm(a) and s * (a @ left) > 0
-        for a, s in zip(arms, (1, -1), strict=True)
-    )
-    if not upright or not sideways:
-        raise Rejected(
-            "no_rest_pose", "the rest pose is no upright T-pose; name a frame that is one: rest = N in a skeleton file"
-        )
-    facing = np.arctan2(-left[0], left[1])
-    turn = np.broadcast_to(rotations.about_z(np.array(-facing)), rest.rotation[frame].shape)
-    return rotations.multiply(turn, rest.rotation[frame])
+    lies = body.min() > -0.15 and body.max() < 0.6
+    return abs(lowest) < 0.3 and not lies

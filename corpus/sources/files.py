@@ -10,51 +10,61 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from corpus.errors import Rejected
+from corpus.errors import MotionloomError, Rejected
 from corpus.motion import Clip
 
 
 def list_files(root: Path) -> Iterator[tuple[str, int]]:
-    """Path text and size [bytes] of everything below `root` that is not a folder, sorted; folder links are not entered.
+    """POSIX path below `root` and size [bytes] of everything that is no folder, sorted by path.
 
-    A name that is not UTF-8 is written with `\\xNN` for its stray bytes.
+    Folder links are not entered, but stand in the list; so do folders that cannot be read: opening them says why, and
+    nothing is lost silently. In a name that is not UTF-8 the stray bytes stand as `\\xNN`, a backslash as two.
     """
-    found = []
-    for folder, folders, files in os.walk(os.fsencode(root)):
-        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        for name in files + links:
-            full = os.path.join(folder, name)
-            relative = os.path.relpath(full, os.fsencode(root))
-            if not os.path.basename(relative).startswith(b"."):
-                found.append((_text(relative), os.lstat(full).st_size))
-    yield from sorted(found)
+    if not root.is_dir():
+        raise MotionloomError(f"{root}: no such folder.")
+    # Folders are sorted as "name/", so that depth first gives the order of the whole paths.
+    waiting = [(os.fsencode(root), b"", -1)]
+    while waiting:
+        full, relative, byte_count = waiting.pop()
+        if byte_count >= 0:
+            yield _text(relative), byte_count
+            continue
+        try:
+            with os.scandir(full) as found:
+                entries = [_entry(entry, relative) for entry in found]
+        except OSError:
+            yield _text(relative.removesuffix(b"/")) or ".", 0
+            continue
+        waiting.extend(sorted(entries, key=lambda entry: _text(entry[1]), reverse=True))
 
 
 def scan_files(root: Path, source: str, licence: str, **fields: str) -> Iterator[Clip]:
-    """A clip per file, told from its path alone."""
-    for path, size in list_files(root):
-        yield Clip(source=source, path=path, licence=licence, byte_count=size, **fields)
+    """A clip for every file, told from its path alone."""
+    for path, byte_count in list_files(root):
+        yield Clip(source=source, path=path, licence=licence, byte_count=byte_count, **fields)
 
 
 def open_path(root: Path, clip: Clip) -> Path:
     """The file a clip lies in; `Rejected` where it leaves the folder, is no plain file, is empty or cannot be read."""
-    path = Path(os.fsdecode(os.path.join(os.fsencode(root), _bytes(clip.path))))
-    if ".." in PurePosixPath(clip.path).parts or PurePosixPath(clip.path).is_absolute():
+    inside = PurePosixPath(clip.path)
+    if ".." in inside.parts or inside.is_absolute():
         raise Rejected("outside_source", "the path leaves the source folder")
     try:
-        resolved = path.resolve(strict=True)
-        if not resolved.is_relative_to(root.resolve()):
+        path = (root / os.fsdecode(_bytes(clip.path))).resolve(strict=True)
+        if not path.is_relative_to(root.resolve()):
             raise Rejected("outside_source", "a link leads out of the source folder")
-        status = resolved.stat()
+        status = path.stat()
+        # Never open anything else: a FIFO would wait for a writer for ever.
         if not stat.S_ISREG(status.st_mode):
             raise Rejected("unreadable", "not a regular file")
         if status.st_size == 0:
-            raise Rejected("empty_file")
-        with resolved.open("rb") as file:
+            raise Rejected("empty_file", "the file has no bytes")
+        with path.open("rb") as file:
             file.read(1)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
+        # RuntimeError stands for links in a circle, ValueError for a NUL in the name.
         raise Rejected("unreadable", f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}") from None
-    return resolved
+    return path
 
 
 def content_key(root: Path, clip: Clip) -> Clip:
@@ -82,15 +92,22 @@ def stem(clip: Clip) -> str:
     return PurePosixPath(clip.path).stem
 
 
+def _entry(entry: os.DirEntry[bytes], folder: bytes) -> tuple[bytes, bytes, int]:
+    """Full path, path below the root, and size; −1 for a folder to walk."""
+    relative = folder + entry.name
+    if entry.is_dir(follow_symlinks=False):
+        return entry.path, relative + b"/", -1
+    try:
+        return entry.path, relative, entry.stat().st_size
+    except OSError:  # a link that leads nowhere
+        return entry.path, relative, 0
+
+
 def _text(path: bytes) -> str:
-    # A backslash of the name itself is doubled, so that the text can be turned back.
     return path.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
 def _bytes(text: str) -> bytes:
-    parts = re.split(r"(\\\\|\\x[0-9a-f]{2})", text)
-    turned = [
-        b"\\" if p == "\\\\" else bytes([int(p[2:], 16)]) if re.fullmatch(r"\\x[0-9a-f]{2}", p) else p.encode()
-        for p in parts
-    ]
-    return b"".join(turned)
+    """The way back from `_text`."""
+    plain = text.encode("utf-8", "surrogateescape")
+    return re.sub(rb"\\(?:\\|x([0-9a-f]{2}))", lambda m: bytes.fromhex(m[1].decode()) if m[1] else b"\\", plain)

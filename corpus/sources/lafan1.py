@@ -9,33 +9,30 @@ from pathlib import Path
 
 from corpus.errors import Rejected
 from corpus.motion import Clip, HumanMotion
-from corpus.sources.bvh import LAFAN1_JOINTS, LAFAN1_LEG, human_motion, read_bvh
+from corpus.sources.bvh import LAFAN1_LICENCE, known_motion, known_skeleton, refuse_obstacles
+from corpus.sources.bvh_file import read_bvh
 from corpus.sources.files import demand_suffix, open_path, scan_files, stem
 from corpus.sources.options import LoadOptions
 
-LICENCE = "CC BY-NC-ND 4.0"
+TAKE_NAME = re.compile(r"(?P<label>[A-Za-z]+)\d*_(?P<subject>subject\d+)(?=_|$)")
 
 
 def scan(root: Path) -> Iterator[Clip]:
-    """Names such as `dance1_subject2.bvh` tell content, subject and take; copies may append `__…`."""
-    for clip in scan_files(root, "lafan1", LICENCE):
-        recording, label, subject = take_of(stem(clip))
-        yield replace(clip, recording=recording, label=label, subject=subject)
-
-
-def take_of(name: str) -> tuple[str, str, str]:
-    """Recording, label and subject from a file's stem."""
-    match = re.match(r"([A-Za-z]+)\d*_(subject\d+)", name)
-    return (match[0], match[1], match[2]) if match else (name, name, "")
+    """Names such as `dance1_subject2.bvh` tell content and subject; a part of a take, `…__f0_1800.bvh`, shares its recording."""
+    for clip in scan_files(root, "lafan1", LAFAN1_LICENCE):
+        take = TAKE_NAME.match(stem(clip))
+        if take:
+            yield replace(clip, recording=take[0], label=take["label"], subject=take["subject"])
+        else:
+            yield replace(clip, recording=stem(clip))
 
 
 def load(root: Path, clip: Clip, options: LoadOptions) -> HumanMotion:
-    """A take in metres, z up."""
+    """A take in metres, z up; `Rejected` where it is broken, or needs things to climb on."""
     demand_suffix(clip, ".bvh")
-    if stem(clip).startswith("obstacles"):
-        raise Rejected("needs_terrain", "the obstacle sequences walk over boxes that are not in the file")
+    refuse_obstacles(clip)
     file = read_bvh(open_path(root, clip))
-    names = {name.replace("ToeBase", "Toe") for name in file.joint_names}
-    if names != LAFAN1_JOINTS:
-        raise Rejected("unknown_skeleton", "not LAFAN1's 22 joints; other BVH files go to the source 'bvh'")
-    return human_motion(file, "lafan1", LAFAN1_LEG)
+    if known_skeleton(file) != "lafan1":
+        has = ", ".join(file.joint_names)[:1000]
+        raise Rejected("unknown_skeleton", f"not LAFAN1's 22 joints: read it by the source 'bvh'. Has: {has}")
+    return known_motion(file, "lafan1")
