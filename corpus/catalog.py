@@ -1,9 +1,11 @@
-"""The catalog: the rows of all shards folded into two Parquet files, and the corpus as a person or a loader opens it."""
+"""The catalog: the rows of all shards folded into two Parquet files; and the corpus as a person or a loader opens it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +13,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Int
 
 from corpus import schema
-from corpus.errors import CorruptShard, MotionloomError
+from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch
 from corpus.motion import RobotMotion
-from corpus.store import Shard
+from corpus.store import Shard, sync
+
+ROW_GROUP = 100_000
+"""Rows of one Parquet row group of the catalog."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +36,29 @@ class Corpus:
 
     @classmethod
     def open(cls, path: Path | str) -> Corpus:
-        """Raises `MotionloomError` where the folder is no corpus, or its catalog was not folded yet."""
+        """Raises `MotionloomError` where the folder is no corpus, or its catalog was not folded to its end."""
         path = Path(path)
         try:
             about = json.loads((path / "corpus.json").read_text())
         except (OSError, ValueError) as error:
             raise MotionloomError(f"{path} is no corpus ({error}). `loom build` makes one.") from None
-        if not (path / "catalog" / "clips-00000.parquet").exists():
-            raise MotionloomError(f"{path} has no catalog yet: its build was interrupted; run the same build again.")
+        try:
+            clips, segments = (pq.read_schema(_file(path, name)).metadata or {} for name in ("clips", "segments"))
+        except FileNotFoundError:
+            raise MotionloomError(
+                f"{path} has no catalog yet: its build was interrupted; run the same build again."
+            ) from None
+        except (OSError, pa.ArrowException) as error:
+            raise MotionloomError(
+                f"{path / 'catalog'} is damaged ({error}): delete it and run the build again."
+            ) from None
+        if clips.get(_OF_SHARDS) != segments.get(_OF_SHARDS):
+            raise MotionloomError(f"{path / 'catalog'} was folded by half: run the same build again.")
         return cls(path, about)
 
     @property
     def fps(self) -> float:
+        """Rate of every motion [Hz]."""
         return float(self.about["fps"])
 
     @property
@@ -51,12 +69,12 @@ class Corpus:
     @property
     def clips(self) -> pl.LazyFrame:
         """A row per clip; columns in `corpus.schema.CLIPS`."""
-        return pl.scan_parquet(self.path / "catalog" / "clips-*.parquet")
+        return pl.scan_parquet(_file(self.path, "clips"), glob=False, hive_partitioning=False)
 
     @property
     def segments(self) -> pl.LazyFrame:
         """A row per segment; columns in `corpus.schema.SEGMENTS`. Joins `clips` by `clip` where `frames` > 0 there."""
-        return pl.scan_parquet(self.path / "catalog" / "segments-*.parquet")
+        return pl.scan_parquet(_file(self.path, "segments"), glob=False, hive_partitioning=False)
 
     @cached_property
     def kept(self) -> pl.DataFrame:
@@ -64,25 +82,48 @@ class Corpus:
         columns = ["segment", "clip", "shard", "row", "start", "frames"]
         return self.segments.filter(pl.col("status") == "kept").select(columns).collect()
 
+    def motion(self, segment: int | str) -> RobotMotion:
+        """The motion of a kept segment by number or name, as views of the mapped shard."""
+        number = self._number_of(segment) if isinstance(segment, str) else segment
+        shard = self.shard(int(self.shard_of[number]))
+        start, stop = int(self.row[number]), int(self.row[number] + self.frames[number])
+        return RobotMotion(shard.qpos[start:stop], self.fps, shard.contact[start:stop])
+
     @cached_property
     def shard_ids(self) -> tuple[str, ...]:
         """Shards that hold kept segments, sorted."""
         return tuple(self.kept["shard"].unique().sort())
 
-    def shard(self, shard_id: str) -> Shard:
-        """A shard, opened once."""
-        if shard_id not in self._opened:
-            self._opened[shard_id] = Shard.open(self.path / "shards" / shard_id)
-        return self._opened[shard_id]
+    @cached_property
+    def shard_of(self) -> Int[np.ndarray, " S"]:
+        """For each kept segment, its shard's place in `shard_ids`."""
+        numbers = {shard: i for i, shard in enumerate(self.shard_ids)}
+        return self.kept["shard"].replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
 
-    def motion(self, segment: int | str) -> RobotMotion:
-        """The motion of a kept segment by number or name, as views of the mapped shard."""
-        number = self._number_of(segment) if isinstance(segment, str) else segment
-        shard_id, row, frames = self._places[0][number], self._places[1][number], self._places[2][number]
-        shard = self.shard(shard_id)
-        if row + frames > shard.frame_count:
-            raise CorruptShard(f"{shard.path}: segment {number} ends at row {row + frames} of {shard.frame_count}.")
-        return RobotMotion(shard.qpos[row : row + frames], self.fps, shard.contact[row : row + frames])
+    @cached_property
+    def row(self) -> Int[np.ndarray, " S"]:
+        """For each kept segment, its first row in the shard's arrays."""
+        return self.kept["row"].to_numpy()
+
+    @cached_property
+    def frames(self) -> Int[np.ndarray, " S"]:
+        """For each kept segment, how many frames it has."""
+        return self.kept["frames"].to_numpy()
+
+    def shard(self, number: int) -> Shard:
+        """The shard at this place in `shard_ids`, opened once."""
+        if number not in self._opened:
+            shard, expected = Shard.open(self.path / "shards" / self.shard_ids[number]), self._frames_of_shard[number]
+            if shard.frame_count != expected:
+                raise CorruptShard(
+                    f"{shard.path}: {shard.frame_count} frames, the catalog says {expected}: fold it anew."
+                )
+            self._opened[number] = shard
+        return self._opened[number]
+
+    def __reduce__(self):
+        # Another process opens the files itself: mapped arrays would travel as gigabytes.
+        return Corpus.open, (self.path,)
 
     def _number_of(self, name: str) -> int:
         if name not in self._numbers:
@@ -94,51 +135,99 @@ class Corpus:
         return {name: i for i, name in enumerate(self.kept["segment"])}
 
     @cached_property
-    def _places(self) -> tuple[list[str], np.ndarray, np.ndarray]:
-        return self.kept["shard"].to_list(), self.kept["row"].to_numpy(), self.kept["frames"].to_numpy()
+    def _frames_of_shard(self) -> Int[np.ndarray, " K"]:
+        return np.bincount(self.shard_of, self.frames, len(self.shard_ids)).astype(np.int64)
 
     @cached_property
-    def _opened(self) -> dict[str, Shard]:
+    def _opened(self) -> dict[int, Shard]:
         return {}
 
 
 def fold(out: Path) -> None:
-    """Write the catalog anew from the rows of all shards; readers see the old one or the new one."""
-    # A temporary folder may hold a whole shard too, if its writer was killed just before the rename.
-    shards = sorted(path for path in (out / "shards").glob("[!.]*") if (path / "shard.json").exists())
+    """Write the catalog anew from the rows of all shards; readers see the old one or the new one.
+
+    The bytes depend on the shards alone, not on the order in which they were written.
+    """
+    # No dot: a worker that died may have left a folder behind that it had not renamed yet.
+    shards = [Shard.open(path) for path in sorted((out / "shards").glob("[!.]*")) if (path / "shard.json").exists()]
+    _check_recipes(out, shards)
+    stamp = hashlib.blake2b("\n".join(shard.path.name for shard in shards).encode(), digest_size=16).hexdigest()
     folder = out / "catalog"
-    folder.mkdir(exist_ok=True)
-    for name, table_schema in (("segments", schema.SEGMENTS), ("clips", schema.CLIPS)):
-        temporary = folder / f".tmp-{name}-{os.getpid()}"
-        try:
-            with pq.ParquetWriter(temporary, table_schema, compression="zstd") as writer:
-                for path in shards:
-                    shard = Shard.open(path)
-                    table = shard.clips if name == "clips" else shard.segments
-                    writer.write_table(table)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.rename(folder / f"{name}-00000.parquet")
-        finally:
-            temporary.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = {name: folder / f".tmp-{name}-{os.getpid()}" for name in ("segments", "clips")}
+    try:
+        _write_table(temporary["segments"], schema.SEGMENTS, stamp, (shard.segments for shard in shards))
+        _write_table(temporary["clips"], schema.CLIPS, stamp, (shard.clips for shard in shards))
+        # Clips last: a build that was killed in between finds them out of date and folds again.
+        for name, path in temporary.items():
+            path.rename(_file(out, name))
+        sync(folder)
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
 
 
-def ledger(clips: pl.LazyFrame) -> pl.DataFrame:
-    """Clips and frames by source and licence: in, kept, rejected, cut away. Raises where they do not add up."""
+@dataclass(frozen=True)
+class Ledger:
+    """How the number of frames of a corpus is made up."""
+
+    rows: pl.DataFrame
+    """By source and licence: clips, clips_kept, frames = frames_kept + frames_rejected + frames_cut."""
+
+    @property
+    def total(self) -> dict[str, int]:
+        """The same over all sources."""
+        return self.rows.select(pl.exclude("source", "licence").sum()).row(0, named=True)
+
+
+def ledger(clips: pl.LazyFrame) -> Ledger:
+    """Count clips and frames by source and licence; raises `CorruptShard` where a clip's frames do not add up."""
     frames = ["frames", "frames_kept", "frames_rejected", "frames_cut"]
-    table = (
-        clips.group_by("source", "licence")
-        .agg(
-            clips=pl.len(),
-            clips_kept=(pl.col("status") == "kept").sum(),
-            **{name: pl.col(name).fill_null(0).sum() for name in frames},
-        )
-        .sort("source", "licence")
-        .collect()
-    )
-    wrong = table.filter(pl.col("frames") != pl.col("frames_kept") + pl.col("frames_rejected") + pl.col("frames_cut"))
+    clips = clips.with_columns(pl.col(frames).fill_null(0))
+    adds_up = pl.col("frames") == pl.sum_horizontal(frames[1:])
+    whole = adds_up & (pl.min_horizontal(frames) >= 0)
+    wrong = clips.filter(~whole).select("source", "path", *frames).collect()
     if len(wrong):
+        source, path, *numbers = wrong.sort("source", "path").row(0)
         raise CorruptShard(
-            f"The ledger does not add up for {wrong['source'].to_list()}: frames ≠ kept + rejected + cut."
+            f"The ledger does not add up for {len(wrong)} clips, such as {source}:{path}: "
+            f"{numbers[0]} frames ≠ {numbers[1]} kept + {numbers[2]} rejected + {numbers[3]} cut."
         )
-    return table
+    counts = {"clips": pl.len().cast(pl.Int64), "clips_kept": (pl.col("status") == "kept").sum().cast(pl.Int64)}
+    sums = {name: pl.col(name).sum() for name in frames}
+    return Ledger(clips.group_by("source", "licence").agg(**counts, **sums).sort("source", "licence").collect())
+
+
+_OF_SHARDS = b"motionloom.shards"
+"""Metadata of both Parquet files: a hash of the shards they tell of, so that two halves of different folds are noticed."""
+
+
+def _file(out: Path, name: str) -> Path:
+    return out / "catalog" / f"{name}-00000.parquet"
+
+
+def _write_table(path: Path, table_schema: pa.Schema, stamp: str, tables: Iterator[pa.Table]) -> None:
+    """Tables in a row, in row groups of one size."""
+    with pq.ParquetWriter(path, table_schema.with_metadata({_OF_SHARDS: stamp}), compression="zstd") as writer:
+        waiting = table_schema.empty_table()
+        for table in tables:
+            waiting = pa.concat_tables([waiting, table.replace_schema_metadata()])
+            while len(waiting) >= ROW_GROUP:
+                writer.write_table(waiting.slice(0, ROW_GROUP).combine_chunks(), row_group_size=ROW_GROUP)
+                waiting = waiting.slice(ROW_GROUP)
+        if len(waiting):
+            writer.write_table(waiting.combine_chunks(), row_group_size=ROW_GROUP)
+    sync(path)
+
+
+def _check_recipes(out: Path, shards: list[Shard]) -> None:
+    """A shard made by another recipe does not belong here."""
+    try:
+        recipe = json.loads((out / "corpus.json").read_text())["recipe_hash"]
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError) as error:
+        raise MotionloomError(f"{out / 'corpus.json'} is damaged ({error!r}).") from None
+    for shard in shards:
+        if shard.recipe != recipe:
+            raise RecipeMismatch(f"{shard.path} was made by recipe {shard.recipe}, this corpus by {recipe}.")
