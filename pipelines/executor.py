@@ -9,7 +9,9 @@ import contextlib
 import functools
 import logging
 import os
+import queue
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -60,10 +62,10 @@ def run(
     """
     if scheduler == "inline":
         return _collect(_inline(function, tasks), on_result)
-    with _client(scheduler, workers) as client:
+    with _interrupts_deferred() as interrupted, _client(scheduler, workers) as client:
         # Workers of our own read the same files as we do; others could hold another version.
         digest = "" if scheduler == "local" else guard.code_digest()
-        return _collect(_sliding_window(client, function, tasks, digest), on_result)
+        return _collect(_sliding_window(client, function, tasks, digest, interrupted), on_result)
 
 
 def default_workers() -> int:
@@ -106,19 +108,17 @@ def _inline(function: Callable[[dict], dict], tasks: Iterable[dict]) -> Iterator
 
 
 def _sliding_window(
-    client, function: Callable[[dict], dict], tasks: Iterable[dict], digest: str
+    client, function: Callable[[dict], dict], tasks: Iterable[dict], digest: str, interrupted: threading.Event
 ) -> Iterator[tuple[dict, dict]]:
     """Keep two tasks per worker in flight, so that millions of tasks never lie in the scheduler at once."""
-    from distributed import as_completed
-
     remaining = iter(tasks)
     in_flight: dict[Any, tuple[dict, int]] = {}
-    done = as_completed()
+    done = queue.SimpleQueue()
 
     def submit(task: dict, attempt: int) -> None:
         future = client.submit(_attempt, function, task, digest, pure=False)
         in_flight[future] = task, attempt
-        done.add(future)
+        future.add_done_callback(done.put)
 
     def fill() -> None:
         while (
@@ -127,7 +127,13 @@ def _sliding_window(
             submit(task, 1)
 
     fill()
-    for future in done:
+    while in_flight:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        try:
+            future = done.get(timeout=0.1)
+        except queue.Empty:
+            continue
         task, attempt = in_flight.pop(future)
         outcome = _outcome(future)
         future.release()
@@ -202,6 +208,21 @@ def _client(scheduler: str, workers: int | None):
             cluster = LocalCluster(n_workers=workers or default_workers(), threads_per_worker=1, **options)
         with cluster, Client(cluster) as client:
             yield client
+
+
+@contextlib.contextmanager
+def _interrupts_deferred() -> Iterator[threading.Event]:
+    """Inside, ctrl-C and SIGTERM only set the event: an exception in the midst of Dask's calls would break them."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # whoever runs us there looks after signals
+        yield interrupted
+        return
+    before = {number: signal.signal(number, lambda *_: interrupted.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
