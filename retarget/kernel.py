@@ -1,4 +1,4 @@
-"""The kernel: inverse kinematics of many frames, one thread per run of frames, one source for CPU and CUDA.
+"""The kernel: inverse kinematics of many frames, one lane per run of frames, one source for CPU and CUDA.
 
 A target on a body is a spatial inertia (mass = position weight², rotational part = orientation weight²) with a wrench
 (the weighted error). The Gauss-Newton step that minimises
@@ -8,354 +8,574 @@ A target on a body is a spatial inertia (mass = position weight², rotational pa
 is then the forward-dynamics problem of that fictitious machine, and Featherstone's articulated-body recursion solves it in
 one sweep up and one down the tree: no Jacobian and no Hessian is ever stored, damping adds to the pivots, and a joint held
 at its limit is a joint that is left out. Around it runs Levenberg-Marquardt with an accept test on the true cost.
-All quantities are in world axes about the robot's base; quaternions are Warp's, `[x y z w]`.
+
+All lanes of a thread take their steps together, each on its own frame: whoever is done writes its frame down, takes the
+next one and goes on, so no lane waits for another. Whatever a lane computes is independent of its neighbours.
+
+Quantities are in world axes about the robot's base; bodies' frames are turned so that every joint turns about z.
 """
 
-# Warp's annotations describe device arrays; to a type checker they are calls, and its scalars are not what they seem.
+# Warp's annotations are for its own compiler; to a type checker they are calls and its scalars are not what they seem.
 # pyright: reportInvalidTypeForm=false, reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false
 # pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportIndexIssue=false, reportReturnType=false
 
+import functools
+from types import SimpleNamespace
+
 import warp as wp
 
-wp.config.log_level = wp.LOG_ERROR  # before its first use: it greets otherwise
-wp.config.enable_backward = False
+from retarget.lanes import lane_algebra
+
+FIRST_DAMPING = 1.0e-2
+LEAST_DAMPING = 1.0e-3
 
 
-@wp.func
-def _rotation_log(q: wp.quat) -> wp.vec3:
-    """Quaternion → axis times angle, the shorter way round."""
-    v = wp.vec3(q[0], q[1], q[2])
-    w = q[3]
-    if w < 0.0:
-        v = -v
-        w = -w
-    s = wp.length(v)
-    scale = float(2.0)
-    if s > 1.0e-6:
-        scale = 2.0 * wp.atan2(s, w) / s
-    return v * scale
+@wp.struct
+class Model:
+    """A robot's tree; B bodies, body 0 the base. Parents come before their children."""
+
+    parents: wp.array(dtype=int)
+    gathers: wp.array(dtype=int)
+    """1 where a body other than the next one hangs on this body."""
+    offset: wp.array(dtype=wp.vec3)
+    fixed: wp.array(dtype=wp.mat33)
+    lower: wp.array(dtype=float)
+    upper: wp.array(dtype=float)
+    rest: wp.array(dtype=float)
+    task_of_body: wp.array(dtype=int)
+    axes: wp.array(dtype=wp.quat)
+    """Of each target's body: its joint's frame, whose z is the axis, seen from the robot's own frame of that body."""
 
 
-@wp.func
-def _rotation_exp(v: wp.vec3) -> wp.quat:
-    angle = wp.length(v)
-    scale = float(0.5)
-    if angle > 1.0e-6:
-        scale = wp.sin(0.5 * angle) / angle
-    return wp.normalize(wp.quat(v[0] * scale, v[1] * scale, v[2] * scale, wp.cos(0.5 * angle)))
+@wp.struct
+class Job:
+    """What to solve: R runs of frames out of T, K targets in each, and where the results go.
 
-
-@wp.func
-def _linearise(
-    run: int,
-    frame: int,
-    root_p: wp.vec3,
-    root_r: wp.quat,
-    parents: wp.array(dtype=int),
-    offset: wp.array(dtype=wp.vec3),
-    fixed: wp.array(dtype=wp.quat),
-    axis: wp.array(dtype=wp.vec3),
-    task_of_body: wp.array(dtype=int),
-    rest: wp.array(dtype=float),
-    target_position: wp.array2d(dtype=wp.vec3),
-    target_rotation: wp.array2d(dtype=wp.quat),
-    position_weight2: wp.array(dtype=float),
-    rotation_weight2: wp.array(dtype=float),
-    posture2: float,
-    angle: wp.array2d(dtype=float),
-    rotation: wp.array2d(dtype=wp.quat),
-    position: wp.array2d(dtype=wp.vec3),
-    s_w: wp.array2d(dtype=wp.vec3),
-    s_v: wp.array2d(dtype=wp.vec3),
-    a_ww: wp.array2d(dtype=wp.mat33),
-    a_wv: wp.array2d(dtype=wp.mat33),
-    a_vv: wp.array2d(dtype=wp.mat33),
-    f_w: wp.array2d(dtype=wp.vec3),
-    f_v: wp.array2d(dtype=wp.vec3),
-    g_w: wp.array2d(dtype=wp.vec3),
-    g_v: wp.array2d(dtype=wp.vec3),
-) -> float:
-    """Forward kinematics about the base, each body's inertia and wrench from its target; gives the cost."""
-    cost = float(0.0)
-    for body in range(parents.shape[0]):
-        turn = root_r
-        place = wp.vec3(0.0, 0.0, 0.0)
-        if body > 0:
-            parent = parents[body]
-            up = rotation[run, parent]
-            place = position[run, parent] + wp.quat_rotate(up, offset[body])
-            q = angle[run, body]
-            half = 0.5 * q
-            s = wp.sin(half)
-            a = axis[body]
-            turn = wp.mul(wp.mul(up, fixed[body]), wp.quat(a[0] * s, a[1] * s, a[2] * s, wp.cos(half)))
-            world_axis = wp.quat_rotate(turn, a)
-            s_w[run, body] = world_axis
-            s_v[run, body] = wp.cross(place, world_axis)
-            away = q - rest[body - 1]
-            cost += posture2 * away * away
-        rotation[run, body] = turn
-        position[run, body] = place
-        task = task_of_body[body]
-        if task >= 0:
-            m = position_weight2[task]
-            n = rotation_weight2[task]
-            error_p = target_position[frame, task] - root_p - place
-            error_r = _rotation_log(wp.mul(target_rotation[frame, task], wp.quat_inverse(turn)))
-            cost += m * wp.dot(error_p, error_p) + n * wp.dot(error_r, error_r)
-            one = wp.identity(n=3, dtype=float)
-            a_ww[run, body] = one * (n + m * wp.dot(place, place)) - wp.outer(place, place) * m
-            a_wv[run, body] = wp.skew(place) * m
-            a_vv[run, body] = one * m
-            force = error_p * m
-            torque = error_r * n + wp.cross(place, force)
-            f_w[run, body] = torque
-            f_v[run, body] = force
-            g_w[run, body] = torque
-            g_v[run, body] = force
-        else:
-            zero = wp.vec3(0.0, 0.0, 0.0)
-            none = wp.mat33(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-            a_ww[run, body] = none
-            a_wv[run, body] = none
-            a_vv[run, body] = none
-            f_w[run, body] = zero
-            f_v[run, body] = zero
-            g_w[run, body] = zero
-            g_v[run, body] = zero
-    return cost
-
-
-@wp.func
-def _eliminate(
-    run: int,
-    damping: float,
-    posture2: float,
-    parents: wp.array(dtype=int),
-    lower: wp.array(dtype=float),
-    upper: wp.array(dtype=float),
-    rest: wp.array(dtype=float),
-    angle: wp.array2d(dtype=float),
-    s_w: wp.array2d(dtype=wp.vec3),
-    s_v: wp.array2d(dtype=wp.vec3),
-    a_ww: wp.array2d(dtype=wp.mat33),
-    a_wv: wp.array2d(dtype=wp.mat33),
-    a_vv: wp.array2d(dtype=wp.mat33),
-    f_w: wp.array2d(dtype=wp.vec3),
-    f_v: wp.array2d(dtype=wp.vec3),
-    g_w: wp.array2d(dtype=wp.vec3),
-    g_v: wp.array2d(dtype=wp.vec3),
-    u_w: wp.array2d(dtype=wp.vec3),
-    u_v: wp.array2d(dtype=wp.vec3),
-    pivot: wp.array2d(dtype=float),
-    drive: wp.array2d(dtype=float),
-) -> float:
-    """From the leaves to the base: take every joint out of the problem, leaving its parent's inertia and wrench.
-
-    A joint at its limit whose gradient points outwards is held: pivot 0. Returns the largest free gradient.
+    Quaternions are `[w x y z]`; positions are relative to a point near the base, so that single precision suffices.
     """
-    for back in range(parents.shape[0] - 1):
-        body = parents.shape[0] - 1 - back
-        parent = parents[body]
-        sw = s_w[run, body]
-        sv = s_v[run, body]
-        q = angle[run, body]
-        pull = posture2 * (rest[body - 1] - q)
-        gradient = wp.dot(sw, g_w[run, body]) + wp.dot(sv, g_v[run, body]) + pull
-        ww = a_ww[run, body]
-        wv = a_wv[run, body]
-        vv = a_vv[run, body]
-        tw = f_w[run, body]
-        tv = f_v[run, body]
-        held = (q <= lower[body - 1] and gradient < 0.0) or (q >= upper[body - 1] and gradient > 0.0)
-        if held:
-            pivot[run, body] = 0.0
-        else:
-            uw = ww * sw + wv * sv
-            uv = wp.transpose(wv) * sw + vv * sv
-            d = wp.dot(sw, uw) + wp.dot(sv, uv) + damping + posture2
-            u = wp.dot(sw, tw) + wp.dot(sv, tv) + pull
-            inverse = 1.0 / d
-            u_w[run, body] = uw
-            u_v[run, body] = uv
-            pivot[run, body] = inverse
-            drive[run, body] = u
-            scaled_w = uw * inverse
-            scaled_v = uv * inverse
-            ww = ww - wp.outer(scaled_w, uw)
-            wv = wv - wp.outer(scaled_w, uv)
-            vv = vv - wp.outer(scaled_v, uv)
-            tw = tw - scaled_w * u
-            tv = tv - scaled_v * u
-        a_ww[run, parent] = a_ww[run, parent] + ww
-        a_wv[run, parent] = a_wv[run, parent] + wv
-        a_vv[run, parent] = a_vv[run, parent] + vv
-        f_w[run, parent] = f_w[run, parent] + tw
-        f_v[run, parent] = f_v[run, parent] + tv
-        g_w[run, parent] = g_w[run, parent] + g_w[run, body]
-        g_v[run, parent] = g_v[run, parent] + g_v[run, body]
-    return 0.0
+
+    firsts: wp.array(dtype=int)
+    lengths: wp.array(dtype=int)
+    strides: wp.array(dtype=int)
+    places: wp.array(dtype=int)
+    """Where in the results a run's first frame goes; the others follow it."""
+    start_position: wp.array(dtype=wp.vec3)
+    start_rotation: wp.array(dtype=wp.vec4)
+    start_joints: wp.array2d(dtype=float)
+    meet_joints: wp.array2d(dtype=float)
+    meet_within: float
+    """A run ends where it comes this close to a posture known before [rad]; 0: it never does."""
+    position: wp.array2d(dtype=wp.vec3)
+    rotation: wp.array2d(dtype=wp.vec4)
+    weight2: wp.array2d(dtype=wp.vec2)
+    """Squared weights of position and orientation."""
+    first_iterations: int
+    later_iterations: int
+    tolerance: float
+    posture2: float
+    out_position: wp.array(dtype=wp.vec3)
+    out_rotation: wp.array(dtype=wp.vec4)
+    out_joints: wp.array2d(dtype=float)
+    out_cost: wp.array(dtype=float)
+    out_iterations: wp.array(dtype=int)
 
 
-@wp.func
-def _substitute(
-    run: int,
-    damping: float,
-    parents: wp.array(dtype=int),
-    s_w: wp.array2d(dtype=wp.vec3),
-    s_v: wp.array2d(dtype=wp.vec3),
-    a_ww: wp.array2d(dtype=wp.mat33),
-    a_wv: wp.array2d(dtype=wp.mat33),
-    a_vv: wp.array2d(dtype=wp.mat33),
-    f_w: wp.array2d(dtype=wp.vec3),
-    f_v: wp.array2d(dtype=wp.vec3),
-    u_w: wp.array2d(dtype=wp.vec3),
-    u_v: wp.array2d(dtype=wp.vec3),
-    v_w: wp.array2d(dtype=wp.vec3),
-    v_v: wp.array2d(dtype=wp.vec3),
-    pivot: wp.array2d(dtype=float),
-    drive: wp.array2d(dtype=float),
-    step: wp.array2d(dtype=float),
-) -> float:
-    """Solve the base's 6×6 block, then every joint from the base outwards; gives the largest turn of all [rad]."""
-    one = wp.identity(n=3, dtype=float)
-    vv_inverse = wp.inverse(a_vv[run, 0] + one * damping)
-    wv = a_wv[run, 0]
-    mixed = wv * vv_inverse
-    schur = a_ww[run, 0] + one * damping - mixed * wp.transpose(wv)
-    w = wp.inverse(schur) * (f_w[run, 0] - mixed * f_v[run, 0])
-    v = vv_inverse * (f_v[run, 0] - wp.transpose(wv) * w)
-    v_w[run, 0] = w
-    v_v[run, 0] = v
-    largest = wp.max(wp.length(w), 3.0 * wp.length(v))
-    for body in range(1, parents.shape[0]):
-        parent = parents[body]
-        pw = v_w[run, parent]
-        pv = v_v[run, parent]
-        move = float(0.0)
-        if pivot[run, body] > 0.0:
-            move = (drive[run, body] - wp.dot(u_w[run, body], pw) - wp.dot(u_v[run, body], pv)) * pivot[run, body]
-        step[run, body] = move
-        v_w[run, body] = pw + s_w[run, body] * move
-        v_v[run, body] = pv + s_v[run, body] * move
-        largest = wp.max(largest, wp.abs(move))
-    return largest
+WORK = {
+    "turn": ("B", 9),
+    "place": ("B", 3),
+    "wrench": ("K", 6),
+    "gathered": ("B", 33),
+    "force_per_rate": ("B", 6),
+    "pivot": ("B", 1),
+    "step": ("B", 1),
+    "velocity": ("B", 6),
+    "trial": ("B", 1),
+    "known": ("B", 1),
+    "target": ("K", 14),
+    "trial_root": ("1", 7),
+    "known_root": ("1", 7),
+    "damping": ("1", 1),
+    "cost": ("1", 1),
+    "fresh": ("1", 1),
+}
+"""Scratch arrays of a thread: how many rows, and lane vectors in each."""
 
 
-@wp.kernel
-def solve_runs(
-    firsts: wp.array(dtype=int),
-    lengths: wp.array(dtype=int),
-    stride: int,
-    start_position: wp.array(dtype=wp.vec3),
-    start_rotation: wp.array(dtype=wp.quat),
-    parents: wp.array(dtype=int),
-    offset: wp.array(dtype=wp.vec3),
-    fixed: wp.array(dtype=wp.quat),
-    axis: wp.array(dtype=wp.vec3),
-    lower: wp.array(dtype=float),
-    upper: wp.array(dtype=float),
-    task_of_body: wp.array(dtype=int),
-    rest: wp.array(dtype=float),
-    target_position: wp.array2d(dtype=wp.vec3),
-    target_rotation: wp.array2d(dtype=wp.quat),
-    position_weight2: wp.array(dtype=float),
-    rotation_weight2: wp.array(dtype=float),
-    base: int,
-    first_iterations: int,
-    later_iterations: int,
-    tolerance: float,
-    posture2: float,
-    rotation: wp.array2d(dtype=wp.quat),
-    position: wp.array2d(dtype=wp.vec3),
-    s_w: wp.array2d(dtype=wp.vec3),
-    s_v: wp.array2d(dtype=wp.vec3),
-    a_ww: wp.array2d(dtype=wp.mat33),
-    a_wv: wp.array2d(dtype=wp.mat33),
-    a_vv: wp.array2d(dtype=wp.mat33),
-    f_w: wp.array2d(dtype=wp.vec3),
-    f_v: wp.array2d(dtype=wp.vec3),
-    g_w: wp.array2d(dtype=wp.vec3),
-    g_v: wp.array2d(dtype=wp.vec3),
-    u_w: wp.array2d(dtype=wp.vec3),
-    u_v: wp.array2d(dtype=wp.vec3),
-    v_w: wp.array2d(dtype=wp.vec3),
-    v_v: wp.array2d(dtype=wp.vec3),
-    pivot: wp.array2d(dtype=float),
-    drive: wp.array2d(dtype=float),
-    step: wp.array2d(dtype=float),
-    angle: wp.array2d(dtype=float),
-    out_root_position: wp.array(dtype=wp.vec3),
-    out_root_rotation: wp.array(dtype=wp.quat),
-    out_joints: wp.array2d(dtype=float),
-    out_cost: wp.array(dtype=float),
-    out_iterations: wp.array(dtype=int),
-):
-    run = wp.tid()
-    root_p = start_position[run]
-    root_r = start_rotation[run]
-    for count in range(lengths[run]):
-        frame = firsts[run] + stride * count
-        most = later_iterations
-        if count == 0:
-            most = first_iterations
-        else:
-            # Carry the turn of the target over, so that a spinning person is not chased from behind.
-            turn = wp.mul(target_rotation[frame, base], wp.quat_inverse(target_rotation[frame - stride, base]))
-            root_r = wp.normalize(wp.mul(turn, root_r))
-        damping = float(1.0e-2)
-        cost = _linearise(
-            run, frame, root_p, root_r, parents, offset, fixed, axis, task_of_body, rest, target_position,
-            target_rotation, position_weight2, rotation_weight2, posture2, angle, rotation, position, s_w, s_v,
-            a_ww, a_wv, a_vv, f_w, f_v, g_w, g_v,
+@functools.cache
+def build_kernel(lanes: int) -> SimpleNamespace:
+    """The kernel `solve_runs` for so many lanes a thread, and the types `V` and `Work` of its scratch memory."""
+    algebra = lane_algebra(lanes)
+    V, V3, M3, S3 = algebra.V, algebra.V3, algebra.M3, algebra.S3
+    add, sub, mul, div, mad, nmad = algebra.add, algebra.sub, algebra.mul, algebra.div, algebra.mad, algebra.nmad
+    scale, scale_add, clamp, max_abs, maximum = (
+        algebra.scale, algebra.scale_add, algebra.clamp, algebra.max_abs, algebra.maximum,
+    )  # fmt: skip
+    select, at_most, is_free, sine, cosine = (
+        algebra.select, algebra.at_most, algebra.is_free, algebra.sine, algebra.cosine,
+    )  # fmt: skip
+    dot, cross, add3, sub3, scale3, mad3, nmad3 = (
+        algebra.dot, algebra.cross, algebra.add3, algebra.sub3, algebra.scale3, algebra.mad3, algebra.nmad3,
+    )  # fmt: skip
+    times, transposed_times, symmetric_times, times_symmetric, times_constant = (
+        algebra.times, algebra.transposed_times, algebra.symmetric_times, algebra.times_symmetric,
+        algebra.times_constant,
+    )  # fmt: skip
+    minus_outer, minus_outer_symmetric, plus_diagonal, inverse = (
+        algebra.minus_outer, algebra.minus_outer_symmetric, algebra.plus_diagonal, algebra.inverse,
+    )  # fmt: skip
+    place_of, turned_about_z, rotation_error, matrix_of_quaternion = (
+        algebra.place_of, algebra.turned_about_z, algebra.rotation_error, algebra.matrix_of_quaternion,
+    )  # fmt: skip
+
+    @wp.struct
+    class Work:
+        turn: wp.array3d(dtype=V)
+        place: wp.array3d(dtype=V)
+        wrench: wp.array3d(dtype=V)
+        gathered: wp.array3d(dtype=V)
+        force_per_rate: wp.array3d(dtype=V)
+        pivot: wp.array3d(dtype=V)
+        step: wp.array3d(dtype=V)
+        velocity: wp.array3d(dtype=V)
+        trial: wp.array3d(dtype=V)
+        known: wp.array3d(dtype=V)
+        target: wp.array3d(dtype=V)
+        trial_root: wp.array3d(dtype=V)
+        known_root: wp.array3d(dtype=V)
+        damping: wp.array3d(dtype=V)
+        cost: wp.array3d(dtype=V)
+        fresh: wp.array3d(dtype=V)
+
+    @wp.func
+    def load3(a: wp.array3d(dtype=V), thread: int, row: int, first: int) -> V3:
+        r = V3()
+        r.x = a[thread, row, first]
+        r.y = a[thread, row, first + 1]
+        r.z = a[thread, row, first + 2]
+        return r
+
+    @wp.func
+    def store3(a: wp.array3d(dtype=V), thread: int, row: int, first: int, v: V3):
+        a[thread, row, first] = v.x
+        a[thread, row, first + 1] = v.y
+        a[thread, row, first + 2] = v.z
+
+    @wp.func
+    def load_symmetric(a: wp.array3d(dtype=V), thread: int, row: int, first: int) -> S3:
+        r = S3()
+        r.xx = a[thread, row, first]
+        r.xy = a[thread, row, first + 1]
+        r.xz = a[thread, row, first + 2]
+        r.yy = a[thread, row, first + 3]
+        r.yz = a[thread, row, first + 4]
+        r.zz = a[thread, row, first + 5]
+        return r
+
+    @wp.func
+    def load_matrix(a: wp.array3d(dtype=V), thread: int, row: int, first: int) -> M3:
+        r = M3()
+        r.xx = a[thread, row, first]
+        r.xy = a[thread, row, first + 1]
+        r.xz = a[thread, row, first + 2]
+        r.yx = a[thread, row, first + 3]
+        r.yy = a[thread, row, first + 4]
+        r.yz = a[thread, row, first + 5]
+        r.zx = a[thread, row, first + 6]
+        r.zy = a[thread, row, first + 7]
+        r.zz = a[thread, row, first + 8]
+        return r
+
+    @wp.func
+    def store_matrix(a: wp.array3d(dtype=V), thread: int, row: int, first: int, m: M3):
+        a[thread, row, first] = m.xx
+        a[thread, row, first + 1] = m.xy
+        a[thread, row, first + 2] = m.xz
+        a[thread, row, first + 3] = m.yx
+        a[thread, row, first + 4] = m.yy
+        a[thread, row, first + 5] = m.yz
+        a[thread, row, first + 6] = m.zx
+        a[thread, row, first + 7] = m.zy
+        a[thread, row, first + 8] = m.zz
+
+    @wp.func
+    def gather3(a: wp.array3d(dtype=V), thread: int, row: int, first: int, v: V3):
+        a[thread, row, first] = add(a[thread, row, first], v.x)
+        a[thread, row, first + 1] = add(a[thread, row, first + 1], v.y)
+        a[thread, row, first + 2] = add(a[thread, row, first + 2], v.z)
+
+    @wp.func
+    def gather_symmetric(a: wp.array3d(dtype=V), thread: int, row: int, first: int, m: S3):
+        a[thread, row, first] = add(a[thread, row, first], m.xx)
+        a[thread, row, first + 1] = add(a[thread, row, first + 1], m.xy)
+        a[thread, row, first + 2] = add(a[thread, row, first + 2], m.xz)
+        a[thread, row, first + 3] = add(a[thread, row, first + 3], m.yy)
+        a[thread, row, first + 4] = add(a[thread, row, first + 4], m.yz)
+        a[thread, row, first + 5] = add(a[thread, row, first + 5], m.zz)
+
+    @wp.func
+    def gather_matrix(a: wp.array3d(dtype=V), thread: int, row: int, first: int, m: M3):
+        a[thread, row, first] = add(a[thread, row, first], m.xx)
+        a[thread, row, first + 1] = add(a[thread, row, first + 1], m.xy)
+        a[thread, row, first + 2] = add(a[thread, row, first + 2], m.xz)
+        a[thread, row, first + 3] = add(a[thread, row, first + 3], m.yx)
+        a[thread, row, first + 4] = add(a[thread, row, first + 4], m.yy)
+        a[thread, row, first + 5] = add(a[thread, row, first + 5], m.yz)
+        a[thread, row, first + 6] = add(a[thread, row, first + 6], m.zx)
+        a[thread, row, first + 7] = add(a[thread, row, first + 7], m.zy)
+        a[thread, row, first + 8] = add(a[thread, row, first + 8], m.zz)
+
+    @wp.func
+    def aim(thread: int, task: int, turn: M3, place: V3, root: V3, work: Work) -> V:
+        """The wrench of a target on its body, written to `work`; gives its part of the cost."""
+        error = sub3(sub3(load3(work.target, thread, task, 9), root), place)
+        turn_error = rotation_error(load_matrix(work.target, thread, task, 0), turn)
+        mass = work.target[thread, task, 12]
+        stiffness = work.target[thread, task, 13]
+        force = scale3(error, mass)
+        store3(work.wrench, thread, task, 0, add3(scale3(turn_error, stiffness), cross(place, force)))
+        store3(work.wrench, thread, task, 3, force)
+        return mad(mass, dot(error, error), mul(stiffness, dot(turn_error, turn_error)))
+
+    @wp.func
+    def linearise(thread: int, posture2: float, model: Model, work: Work) -> V:
+        """Forward kinematics about the base and the targets' wrenches, at the trial posture; gives its cost."""
+        root = load3(work.trial_root, thread, 0, 0)
+        turn = matrix_of_quaternion(
+            work.trial_root[thread, 0, 3], work.trial_root[thread, 0, 4],
+            work.trial_root[thread, 0, 5], work.trial_root[thread, 0, 6],
         )  # fmt: skip
-        used = int(0)
-        done = int(0)
-        while done == 0 and used < most:
-            used += 1
-            _eliminate(
-                run, damping, posture2, parents, lower, upper, rest, angle, s_w, s_v, a_ww, a_wv, a_vv, f_w, f_v,
-                g_w, g_v, u_w, u_v, pivot, drive,
-            )  # fmt: skip
-            largest = _substitute(
-                run, damping, parents, s_w, s_v, a_ww, a_wv, a_vv, f_w, f_v, u_w, u_v, v_w, v_v, pivot, drive, step
-            )
-            # Linearisation is worthless beyond about a radian.
-            shrink = wp.min(1.0, 1.0 / wp.max(largest, 1.0e-9))
-            old_p = root_p
-            old_r = root_r
-            root_p = root_p + v_v[run, 0] * shrink
-            root_r = wp.normalize(wp.mul(_rotation_exp(v_w[run, 0] * shrink), root_r))
-            for body in range(1, parents.shape[0]):
-                old = angle[run, body]
-                angle[run, body] = wp.clamp(old + step[run, body] * shrink, lower[body - 1], upper[body - 1])
-                step[run, body] = old
-            new_cost = _linearise(
-                run, frame, root_p, root_r, parents, offset, fixed, axis, task_of_body, rest, target_position,
-                target_rotation, position_weight2, rotation_weight2, posture2, angle, rotation, position, s_w, s_v,
-                a_ww, a_wv, a_vv, f_w, f_v, g_w, g_v,
-            )  # fmt: skip
-            if new_cost <= cost * 1.000001:
-                cost = new_cost
-                damping = wp.max(damping * 0.3, 1.0e-3)
-                if largest < tolerance:
-                    done = 1
-            else:
-                root_p = old_p
-                root_r = old_r
-                for body in range(1, parents.shape[0]):
-                    angle[run, body] = step[run, body]
-                damping = damping * 10.0
-                if largest < tolerance or damping > 1.0e6:
-                    done = 1
-                _linearise(
-                    run, frame, root_p, root_r, parents, offset, fixed, axis, task_of_body, rest, target_position,
-                    target_rotation, position_weight2, rotation_weight2, posture2, angle, rotation, position, s_w,
-                    s_v, a_ww, a_wv, a_vv, f_w, f_v, g_w, g_v,
-                )  # fmt: skip
-        out_root_position[frame] = root_p
-        out_root_rotation[frame] = root_r
-        for body in range(1, parents.shape[0]):
-            out_joints[frame, body - 1] = angle[run, body]
-        out_cost[frame] = cost
-        out_iterations[frame] = used
+        place = V3()
+        place.x = V(0.0)
+        place.y = V(0.0)
+        place.z = V(0.0)
+        store_matrix(work.turn, thread, 0, 0, turn)
+        store3(work.place, thread, 0, 0, place)
+        cost = aim(thread, model.task_of_body[0], turn, place, root, work)
+        for body in range(1, model.parents.shape[0]):
+            parent = model.parents[body]
+            if parent != body - 1:
+                turn = load_matrix(work.turn, thread, parent, 0)
+                place = load3(work.place, thread, parent, 0)
+            place = place_of(turn, model.offset[body], place)
+            angle = work.trial[thread, body, 0]
+            turn = turned_about_z(times_constant(turn, model.fixed[body]), sine(angle), cosine(angle))
+            store_matrix(work.turn, thread, body, 0, turn)
+            store3(work.place, thread, body, 0, place)
+            away = sub(angle, V(model.rest[body]))
+            cost = scale_add(mul(away, away), posture2, cost)
+            task = model.task_of_body[body]
+            if task >= 0:
+                cost = add(cost, aim(thread, task, turn, place, root, work))
+        return cost
+
+    @wp.func
+    def joint_axis(thread: int, body: int, work: Work) -> V3:
+        r = V3()
+        r.x = work.turn[thread, body, 2]
+        r.y = work.turn[thread, body, 5]
+        r.z = work.turn[thread, body, 8]
+        return r
+
+    @wp.func
+    def find_step(thread: int, posture2: float, damping: V, model: Model, work: Work) -> V:
+        """The damped Gauss-Newton step from the linearised posture; gives the largest turn in it [rad].
+
+        Upwards, every joint is taken out of the problem, leaving its parent an inertia (ww, wv, vv), a wrench (tw, tv)
+        and, for the test at the limits, the plain sum of the wrenches below it (gw, gv): the gradient. A joint at its
+        limit that is pushed outwards is held: its pivot is 0. Then the base's 6×6 block, then every joint downwards.
+        """
+        count = model.parents.shape[0]
+        body = count - 1
+        ww = S3()
+        wv = M3()
+        vv = S3()
+        tw = V3()
+        tv = V3()
+        gw = V3()
+        gv = V3()
+        begins = int(1)
+        while body >= 0:
+            if begins > 0:
+                ww = load_symmetric(work.gathered, thread, body, 0)
+                wv = load_matrix(work.gathered, thread, body, 6)
+                vv = load_symmetric(work.gathered, thread, body, 15)
+                tw = load3(work.gathered, thread, body, 21)
+                tv = load3(work.gathered, thread, body, 24)
+                gw = load3(work.gathered, thread, body, 27)
+                gv = load3(work.gathered, thread, body, 30)
+                for k in range(33):
+                    work.gathered[thread, body, k] = V(0.0)
+            begins = int(0)
+            place = load3(work.place, thread, body, 0)
+            task = model.task_of_body[body]
+            if task >= 0:
+                mass = work.target[thread, task, 12]
+                mx = mul(place.x, mass)
+                my = mul(place.y, mass)
+                mz = mul(place.z, mass)
+                mxx = mul(mx, place.x)
+                myy = mul(my, place.y)
+                mzz = mul(mz, place.z)
+                ww = plus_diagonal(ww, work.target[thread, task, 13])
+                ww.xx = add(ww.xx, add(myy, mzz))
+                ww.yy = add(ww.yy, add(mxx, mzz))
+                ww.zz = add(ww.zz, add(mxx, myy))
+                ww.xy = nmad(mx, place.y, ww.xy)
+                ww.xz = nmad(mx, place.z, ww.xz)
+                ww.yz = nmad(my, place.z, ww.yz)
+                wv.xy = sub(wv.xy, mz)
+                wv.xz = add(wv.xz, my)
+                wv.yx = add(wv.yx, mz)
+                wv.yz = sub(wv.yz, mx)
+                wv.zx = sub(wv.zx, my)
+                wv.zy = add(wv.zy, mx)
+                vv = plus_diagonal(vv, mass)
+                torque = load3(work.wrench, thread, task, 0)
+                force = load3(work.wrench, thread, task, 3)
+                tw = add3(tw, torque)
+                tv = add3(tv, force)
+                gw = add3(gw, torque)
+                gv = add3(gv, force)
+            if body > 0:
+                sw = joint_axis(thread, body, work)
+                sv = cross(place, sw)
+                angle = work.trial[thread, body, 0]
+                pull = scale(sub(V(model.rest[body]), angle), posture2)
+                gradient = add(add(dot(sw, gw), dot(sv, gv)), pull)
+                uw = add3(symmetric_times(ww, sw), times(wv, sv))
+                uv = add3(transposed_times(wv, sw), symmetric_times(vv, sv))
+                inertia = add(add(dot(sw, uw), dot(sv, uv)), add(damping, V(posture2)))
+                drive = add(add(dot(sw, tw), dot(sv, tv)), pull)
+                pivot = div(is_free(angle, gradient, model.lower[body], model.upper[body]), inertia)
+                store3(work.force_per_rate, thread, body, 0, uw)
+                store3(work.force_per_rate, thread, body, 3, uv)
+                work.pivot[thread, body, 0] = pivot
+                work.step[thread, body, 0] = drive
+                pw = scale3(uw, pivot)
+                pv = scale3(uv, pivot)
+                ww = minus_outer_symmetric(ww, pw, uw)
+                wv = minus_outer(wv, pw, uv)
+                vv = minus_outer_symmetric(vv, pv, uv)
+                tw = nmad3(pw, drive, tw)
+                tv = nmad3(pv, drive, tv)
+                parent = model.parents[body]
+                if model.gathers[parent] > 0:
+                    gather_symmetric(work.gathered, thread, parent, 0, ww)
+                    gather_matrix(work.gathered, thread, parent, 6, wv)
+                    gather_symmetric(work.gathered, thread, parent, 15, vv)
+                    gather3(work.gathered, thread, parent, 21, tw)
+                    gather3(work.gathered, thread, parent, 24, tv)
+                    gather3(work.gathered, thread, parent, 27, gw)
+                    gather3(work.gathered, thread, parent, 30, gv)
+                    begins = int(1)
+            body -= 1
+        across = inverse(plus_diagonal(vv, damping))
+        mixed = times_symmetric(wv, across)
+        schur = S3()
+        schur.xx = nmad(mixed.xx, wv.xx, nmad(mixed.xy, wv.xy, nmad(mixed.xz, wv.xz, add(ww.xx, damping))))
+        schur.xy = nmad(mixed.xx, wv.yx, nmad(mixed.xy, wv.yy, nmad(mixed.xz, wv.yz, ww.xy)))
+        schur.xz = nmad(mixed.xx, wv.zx, nmad(mixed.xy, wv.zy, nmad(mixed.xz, wv.zz, ww.xz)))
+        schur.yy = nmad(mixed.yx, wv.yx, nmad(mixed.yy, wv.yy, nmad(mixed.yz, wv.yz, add(ww.yy, damping))))
+        schur.yz = nmad(mixed.yx, wv.zx, nmad(mixed.yy, wv.zy, nmad(mixed.yz, wv.zz, ww.yz)))
+        schur.zz = nmad(mixed.zx, wv.zx, nmad(mixed.zy, wv.zy, nmad(mixed.zz, wv.zz, add(ww.zz, damping))))
+        w = symmetric_times(inverse(schur), sub3(tw, times(mixed, tv)))
+        v = symmetric_times(across, sub3(tv, transposed_times(wv, w)))
+        store3(work.velocity, thread, 0, 0, w)
+        store3(work.velocity, thread, 0, 3, v)
+        largest = max_abs(max_abs(max_abs(scale(max_abs(max_abs(max_abs(V(0.0), v.x), v.y), v.z), 3.0), w.x), w.y), w.z)
+        for body in range(1, count):
+            parent = model.parents[body]
+            if parent != body - 1:
+                w = load3(work.velocity, thread, parent, 0)
+                v = load3(work.velocity, thread, parent, 3)
+            uw = load3(work.force_per_rate, thread, body, 0)
+            uv = load3(work.force_per_rate, thread, body, 3)
+            turn = mul(sub(sub(work.step[thread, body, 0], dot(uw, w)), dot(uv, v)), work.pivot[thread, body, 0])
+            work.step[thread, body, 0] = turn
+            largest = max_abs(largest, turn)
+            sw = joint_axis(thread, body, work)
+            w = mad3(sw, turn, w)
+            v = mad3(cross(load3(work.place, thread, body, 0), sw), turn, v)
+            if model.gathers[body] > 0:
+                store3(work.velocity, thread, body, 0, w)
+                store3(work.velocity, thread, body, 3, v)
+        return largest
+
+    @wp.func
+    def take_step(thread: int, accept: V, largest: V, model: Model, work: Work):
+        """Known posture := trial where it was accepted; then trial := known + step, or known where it was not."""
+        # Linearisation is worthless beyond about a radian.
+        share = div(accept, maximum(V(1.0), largest))
+        for body in range(1, model.parents.shape[0]):
+            known = select(accept, work.trial[thread, body, 0], work.known[thread, body, 0])
+            work.known[thread, body, 0] = known
+            moved = mad(work.step[thread, body, 0], share, known)
+            work.trial[thread, body, 0] = clamp(moved, model.lower[body], model.upper[body])
+        for k in range(7):
+            known = select(accept, work.trial_root[thread, 0, k], work.known_root[thread, 0, k])
+            work.known_root[thread, 0, k] = known
+            work.trial_root[thread, 0, k] = known
+        shift = load3(work.velocity, thread, 0, 3)
+        store3(work.trial_root, thread, 0, 0, mad3(shift, share, load3(work.trial_root, thread, 0, 0)))
+        # The quaternion of a turn of at most a radian, by its series; then one Newton step to unit length.
+        turn = scale3(load3(work.velocity, thread, 0, 0), share)
+        square = dot(turn, turn)
+        vector = nmad(square, nmad(square, V(1.0 / 3840.0), V(1.0 / 48.0)), V(0.5))
+        scalar = nmad(square, nmad(square, nmad(square, V(1.0 / 46080.0), V(1.0 / 384.0)), V(0.125)), V(1.0))
+        turn = scale3(turn, vector)
+        x = work.trial_root[thread, 0, 3]
+        y = work.trial_root[thread, 0, 4]
+        z = work.trial_root[thread, 0, 5]
+        w = work.trial_root[thread, 0, 6]
+        new_x = add(mad(scalar, x, mul(turn.x, w)), nmad(turn.z, y, mul(turn.y, z)))
+        new_y = add(mad(scalar, y, mul(turn.y, w)), nmad(turn.x, z, mul(turn.z, x)))
+        new_z = add(mad(scalar, z, mul(turn.z, w)), nmad(turn.y, x, mul(turn.x, y)))
+        new_w = nmad(turn.x, x, nmad(turn.y, y, nmad(turn.z, z, mul(scalar, w))))
+        norm = mad(new_x, new_x, mad(new_y, new_y, mad(new_z, new_z, mul(new_w, new_w))))
+        unit = nmad(V(0.5), norm, V(1.5))
+        work.trial_root[thread, 0, 3] = mul(new_x, unit)
+        work.trial_root[thread, 0, 4] = mul(new_y, unit)
+        work.trial_root[thread, 0, 5] = mul(new_z, unit)
+        work.trial_root[thread, 0, 6] = mul(new_w, unit)
+
+    @wp.func
+    def write_frame(
+        thread: int, lane: int, frame: int, place: int, used: int, job: Job, model: Model, work: Work
+    ) -> int:
+        """Gives 1 where the posture is one known before."""
+        root = work.trial_root
+        job.out_position[place] = wp.vec3(root[thread, 0, 0][lane], root[thread, 0, 1][lane], root[thread, 0, 2][lane])
+        job.out_rotation[place] = wp.vec4(
+            root[thread, 0, 6][lane], root[thread, 0, 3][lane], root[thread, 0, 4][lane], root[thread, 0, 5][lane]
+        )
+        job.out_cost[place] = work.cost[thread, 0, 0][lane]
+        job.out_iterations[place] = used
+        apart = float(0.0)
+        for body in range(1, model.parents.shape[0]):
+            angle = work.trial[thread, body, 0][lane]
+            job.out_joints[place, body - 1] = angle
+            if job.meet_within > 0.0:
+                apart = wp.max(apart, wp.abs(angle - job.meet_joints[frame, body - 1]))
+        if apart < job.meet_within:
+            return 1
+        return 0
+
+    @wp.func
+    def quaternion(q: wp.vec4) -> wp.quat:
+        return wp.quat(q[1], q[2], q[3], q[0])
+
+    @wp.func
+    def start_run(thread: int, lane: int, run: int, job: Job, model: Model, work: Work):
+        """The lane takes its first frame's posture from the job."""
+        position = job.start_position[run]
+        rotation = quaternion(job.start_rotation[run])
+        for k in range(3):
+            work.trial_root[thread, 0, k][lane] = position[k]
+        for k in range(4):
+            work.trial_root[thread, 0, 3 + k][lane] = rotation[k]
+        for body in range(1, model.parents.shape[0]):
+            work.trial[thread, body, 0][lane] = job.start_joints[run, body - 1]
+
+    @wp.func
+    def carry_root(thread: int, lane: int, old_frame: int, frame: int, job: Job, model: Model, work: Work):
+        """The base turns as its target does, so that a spinning person is not chased from behind."""
+        base = model.task_of_body[0]
+        turn = wp.mul(quaternion(job.rotation[frame, base]), wp.quat_inverse(quaternion(job.rotation[old_frame, base])))
+        root = wp.quat(
+            work.trial_root[thread, 0, 3][lane], work.trial_root[thread, 0, 4][lane],
+            work.trial_root[thread, 0, 5][lane], work.trial_root[thread, 0, 6][lane],
+        )  # fmt: skip
+        root = wp.normalize(wp.mul(turn, root))
+        for k in range(4):
+            work.trial_root[thread, 0, 3 + k][lane] = root[k]
+
+    @wp.func
+    def load_targets(thread: int, lane: int, frame: int, job: Job, model: Model, work: Work):
+        for task in range(job.position.shape[1]):
+            matrix = wp.quat_to_matrix(wp.mul(quaternion(job.rotation[frame, task]), model.axes[task]))
+            position = job.position[frame, task]
+            weight2 = job.weight2[frame, task]
+            for row in range(3):
+                for column in range(3):
+                    work.target[thread, task, 3 * row + column][lane] = matrix[row, column]
+                work.target[thread, task, 9 + row][lane] = position[row]
+            work.target[thread, task, 12][lane] = weight2[0]
+            work.target[thread, task, 13][lane] = weight2[1]
+
+    @wp.kernel(module="unique")
+    def solve_runs(job: Job, model: Model, work: Work, state: wp.array3d(dtype=int), threads: int):
+        thread = wp.tid()
+        bodies = model.parents.shape[0]
+        lane_count = state.shape[1]
+        run_count = job.firsts.shape[0]
+        share = (run_count + threads - 1) / threads
+        next_run = wp.min(thread * share, run_count)
+        stop_run = wp.min(next_run + share, run_count)
+        # Of each lane: its frame, its run's stride, frames to come, steps used, most steps, whether it wants a frame,
+        # and the place of its result.
+        for lane in range(lane_count):
+            state[thread, lane, 0] = -1
+            state[thread, lane, 2] = 0
+            state[thread, lane, 5] = 1
+        going = int(1)
+        while going > 0:
+            going = int(0)
+            for lane in range(lane_count):
+                if state[thread, lane, 5] > 0:
+                    frame = state[thread, lane, 0]
+                    met = int(0)
+                    if frame >= 0:
+                        met = write_frame(thread, lane, frame, state[thread, lane, 6], state[thread, lane, 3], job, model, work)
+                        state[thread, lane, 6] = state[thread, lane, 6] + 1
+                    new = int(-1)
+                    if frame >= 0 and state[thread, lane, 2] > 0 and met == 0:
+                        new = frame + state[thread, lane, 1]
+                        state[thread, lane, 2] = state[thread, lane, 2] - 1
+                        state[thread, lane, 4] = job.later_iterations
+                        carry_root(thread, lane, frame, new, job, model, work)
+                    elif next_run < stop_run:
+                        new = job.firsts[next_run]
+                        state[thread, lane, 1] = job.strides[next_run]
+                        state[thread, lane, 2] = job.lengths[next_run] - 1
+                        state[thread, lane, 4] = job.first_iterations
+                        state[thread, lane, 6] = job.places[next_run]
+                        start_run(thread, lane, next_run, job, model, work)
+                        next_run += 1
+                    state[thread, lane, 0] = new
+                    state[thread, lane, 3] = 0
+                    state[thread, lane, 5] = 0
+                    if new >= 0:
+                        work.damping[thread, 0, 0][lane] = FIRST_DAMPING
+                        work.fresh[thread, 0, 0][lane] = 1.0
+                        load_targets(thread, lane, new, job, model, work)
+                if state[thread, lane, 0] >= 0:
+                    going += 1
+            if going > 0:
+                trial_cost = linearise(thread, job.posture2, model, work)
+                cost = work.cost[thread, 0, 0]
+                fresh = work.fresh[thread, 0, 0]
+                accept = maximum(fresh, at_most(trial_cost, scale(cost, 1.000001)))
+                damping = work.damping[thread, 0, 0]
+                eased = maximum(scale(damping, 0.3), V(LEAST_DAMPING))
+                damping = select(fresh, damping, select(accept, eased, scale(damping, 10.0)))
+                work.damping[thread, 0, 0] = damping
+                work.cost[thread, 0, 0] = select(accept, trial_cost, cost)
+                # A posture that was refused is taken back and linearised anew, which asks for no further proof.
+                work.fresh[thread, 0, 0] = sub(V(1.0), accept)
+                largest = find_step(thread, job.posture2, damping, model, work)
+                take_step(thread, accept, largest, model, work)
+                for lane in range(lane_count):
+                    if state[thread, lane, 0] >= 0:
+                        used = state[thread, lane, 3] + 1
+                        state[thread, lane, 3] = used
+                        if accept[lane] > 0.0 and largest[lane] < job.tolerance:
+                            state[thread, lane, 5] = 1
+                        elif used >= state[thread, lane, 4]:
+                            # The last step was never tried: what is known to be good stands.
+                            for body in range(1, bodies):
+                                work.trial[thread, body, 0][lane] = work.known[thread, body, 0][lane]
+                            for k in range(7):
+                                work.trial_root[thread, 0, k][lane] = work.known_root[thread, 0, k][lane]
+                            state[thread, lane, 5] = 1
+
+    return SimpleNamespace(solve_runs=solve_runs, V=V, Work=Work)

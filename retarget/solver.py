@@ -1,35 +1,36 @@
-"""Whole-body inverse kinematics of a clip: the host side of the kernel, and what to do where the motion would jump.
+"""Whole-body inverse kinematics of clips: the host side of the kernel, and what to do where a motion would jump.
 
-Quaternions are `[w x y z]` outside and `[x y z w]` on the device; positions go to the device relative to the base's target, so
-single precision suffices.
+Quaternions are `[w x y z]`; positions go to the device relative to the base's target, so single precision suffices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import warp as wp
 from jaxtyping import Float, Int
+from scipy.spatial.transform import Rotation
 
 from corpus.robot import Robot
-from retarget.kernel import solve_runs
+from retarget import kernel
+from retarget.lanes import LANES_CPU
 
 
 @dataclass(frozen=True)
 class SolverOptions:
     first_iterations: int = 60
-    """Most Gauss-Newton steps for the first frame of a run, which starts from the rest posture."""
+    """Most linearisations in the first frame of a run, which starts from the rest posture."""
     iterations: int = 20
-    """Most steps for every later frame, which starts from the frame before it."""
+    """Most in every later frame, which starts from the frame before it."""
     tolerance: float = 1e-3
-    """A frame is solved when no joint would move by more than this in the next step [rad]."""
+    """A frame is solved when no joint moves by more than this in a step [rad]."""
     posture_weight: float = 0.6
     """Pull of every joint towards the rest posture [1/rad]; small, so that it decides only what the
     targets leave open (a straight arm's twist)."""
     run_length: int = 64
-    """Frames solved one after another by a thread; the first of each run starts cold."""
+    """Frames solved one after another by a lane; the first of each run starts cold."""
     repairs: int = 4
     """Most rounds of joining runs that do not meet."""
     repair_jump: float = 0.1
@@ -61,7 +62,7 @@ class Targets:
 class Solution:
     qpos: Float[np.ndarray, "T Q"]
     cost: Float[np.ndarray, " T"]
-    """Weighted squared error at the solution, posture term included."""
+    """Weighted squared error before the last, tiny step; posture term included."""
     iterations: Int[np.ndarray, " T"]
 
 
@@ -73,161 +74,237 @@ def solve(
     device: str = "cpu",
     rest: Float[np.ndarray, " N"] | None = None,
 ) -> Solution:
-    """Solve every frame; body 0 (the base) must have a target, whose position centres the arithmetic.
+    """Solve every frame of one clip; see `solve_clips`."""
+    return solve_clips(robot, [targets], options, device=device, rest=rest)[0]
 
-    Every run of frames starts from the rest posture, so a frame's result does not hang on where the clip began. Where two
-    runs do not meet, one of them sits in a worse minimum: it is solved again from its neighbour, and the cheaper stands.
+
+def solve_clips(
+    robot: Robot,
+    clips: Sequence[Targets],
+    options: SolverOptions = SolverOptions(),
+    *,
+    device: str = "cpu",
+    rest: Float[np.ndarray, " N"] | None = None,
+) -> list[Solution]:
+    """Solve every frame of clips that drive the same bodies, all in one go; a clip's result is the same alone.
+
+    Body 0, the base, must have a target, whose position centres the arithmetic. Every run of frames starts from the
+    rest posture, so a frame's result does not hang on where the clip began. Where two runs do not meet, one of them sits
+    in a worse minimum: it is solved again from its neighbour, and the cheaper stands.
     """
-    if 0 not in targets.bodies:
-        raise ValueError("Body 0, the base, needs a target.")
-    problem = _Problem(robot, targets, options, device, np.zeros(robot.joint_count) if rest is None else rest)
-    starts = np.arange(0, targets.frame_count, options.run_length)
-    stops = np.minimum(starts + options.run_length, targets.frame_count)
-    state = problem.run(starts, stops - starts, 1, problem.cold_start(starts), options.first_iterations)
-    _mend_jumps(problem, state, options)
-    qpos = np.empty((targets.frame_count, 7 + robot.joint_count))
+    if any(0 not in clip.bodies or clip.bodies != clips[0].bodies for clip in clips):
+        raise ValueError("Body 0, the base, needs a target, and all clips must drive the same bodies.")
+    if not clips:
+        return []
+    problem = _Problem(robot, clips, options, device, np.zeros(robot.joint_count) if rest is None else rest)
+    firsts = np.concatenate(
+        [np.arange(start, stop, options.run_length) for start, stop in zip(problem.starts, problem.stops, strict=True)]
+    )
+    lengths = np.minimum(options.run_length, problem.stops[problem.clip_of_frame[firsts]] - firsts)
+    state = problem.run(firsts, lengths, np.ones(len(firsts), int), problem.cold_start(firsts))
+    _mend_jumps(problem, state, options, firsts)
+    qpos = np.empty((problem.frame_count, 7 + robot.joint_count))
     qpos[:, :3] = state.root_position + problem.centre
-    qpos[:, 3:7] = state.root_rotation[:, [3, 0, 1, 2]]
+    qpos[:, 3:7] = state.root_rotation
     qpos[:, 7:] = state.joints
-    return Solution(qpos, state.cost, state.iterations)
+    return [
+        Solution(qpos[a:b], state.cost[a:b], state.iterations[a:b])
+        for a, b in zip(problem.starts, problem.stops, strict=True)
+    ]
 
 
 @dataclass
 class _State:
-    """Where the robot is in some frames: root relative to the frame's centre, quaternion in Warp's order."""
+    """Where the robot is in some frames, its root relative to the frame's centre."""
 
     root_position: Float[np.ndarray, "T 3"]
     root_rotation: Float[np.ndarray, "T 4"]
     joints: Float[np.ndarray, "T N"]
     cost: Float[np.ndarray, " T"]
     iterations: Int[np.ndarray, " T"]
+    """0 where a frame was not reached."""
+
+    def __getitem__(self, frames: np.ndarray) -> _State:
+        return _State(*(value[frames] for value in vars(self).values()))
+
+    def take(self, frames: np.ndarray, other: _State) -> None:
+        for name, value in vars(self).items():
+            value[frames] = getattr(other, name)
 
 
 class _Problem:
-    """Targets and robot on the device; `run` solves any set of runs of frames, forwards or backwards in time."""
+    """Clips' targets on the device, end to end; `run` solves any set of runs of frames, forwards or backwards."""
 
-    def __init__(self, robot: Robot, targets: Targets, options: SolverOptions, device: str, rest: np.ndarray):
-        self.robot, self.options, self.device, self.rest = robot, options, device, rest
-        self.frame_count, self.base = targets.frame_count, targets.bodies.index(0)
-        self.centre = targets.position[:, self.base].astype(np.float64)
-        task_of_body = np.full(robot.body_count, -1, np.int32)
-        task_of_body[list(targets.bodies)] = np.arange(len(targets.bodies))
-        self.base_rotation = targets.rotation[:, self.base, [1, 2, 3, 0]].astype(np.float32)
-        self.inputs = [
-            *_device_model(robot, device),
-            self._put(task_of_body, int),
-            self._put(rest.astype(np.float32), float),
-            self._put((targets.position - self.centre[:, None]).astype(np.float32), wp.vec3),
-            self._put(targets.rotation[..., [1, 2, 3, 0]].astype(np.float32), wp.quat),
-            self._put((targets.position_weight**2).astype(np.float32), float),
-            self._put((targets.rotation_weight**2).astype(np.float32), float),
-            self.base,
-        ]
+    def __init__(
+        self, robot: Robot, clips: Sequence[Targets], options: SolverOptions, device: str, rest: Float[np.ndarray, " N"]
+    ):
+        self.robot, self.options, self.device = robot, options, device
+        self.rest = np.clip(rest, robot.lower, robot.upper)
+        counts = np.array([clip.frame_count for clip in clips])
+        self.stops = np.cumsum(counts)
+        self.starts = self.stops - counts
+        self.frame_count = int(self.stops[-1])
+        self.clip_of_frame = np.repeat(np.arange(len(clips)), counts)
+        bodies = clips[0].bodies
+        self.base = bodies.index(0)
+        position, rotation = (
+            np.concatenate([getattr(clip, name) for clip in clips]) for name in ("position", "rotation")
+        )
+        self.centre = position[:, self.base].astype(np.float64)
+        self.base_rotation = rotation[:, self.base]
+        weight2 = np.stack([[clip.position_weight**2, clip.rotation_weight**2] for clip in clips])
+        weight2 = np.repeat(weight2.transpose(0, 2, 1), counts, 0)
+        self.model = _device_model(robot, bodies, rest, device)
+        self.targets = {
+            "position": self._put(position - self.centre[:, None], wp.vec3),
+            "rotation": self._put(rotation, wp.vec4),
+            "weight2": self._put(weight2, wp.vec2),
+        }
 
     def cold_start(self, frames: Int[np.ndarray, " R"]) -> _State:
         """The rest posture, the base at its target."""
-        joints = np.clip(self.rest, self.robot.lower, self.robot.upper)
         count = len(frames)
-        return _State(
-            np.zeros((count, 3)),
-            self.base_rotation[frames],
-            np.tile(joints, (count, 1)),
-            np.zeros(count),
-            np.zeros(count),
-        )
+        joints = np.broadcast_to(self.rest, (count, len(self.rest)))
+        return _State(np.zeros((count, 3)), self.base_rotation[frames], joints, np.zeros(count), np.zeros(count))
 
-    def run(self, firsts: np.ndarray, lengths: np.ndarray, stride: int, start: _State, first_iterations: int) -> _State:
-        """Solve `lengths[r]` frames from `firsts[r]` on, one after another; frames outside every run stay undefined."""
-        device, joint_count, options = self.device, self.robot.joint_count, self.options
-        root_position = wp.empty(self.frame_count, dtype=wp.vec3, device=device)  # pyright: ignore[reportArgumentType]
-        root_rotation = wp.empty(self.frame_count, dtype=wp.quat, device=device)  # pyright: ignore[reportArgumentType]
-        joints = wp.empty((self.frame_count, joint_count), dtype=float, device=device)
-        cost = wp.empty(self.frame_count, dtype=float, device=device)
-        iterations = wp.empty(self.frame_count, dtype=int, device=device)
-        angle = np.concatenate([np.zeros((len(firsts), 1)), start.joints], 1).astype(np.float32)
-        wp.launch(
-            solve_runs,
-            dim=len(firsts),
-            inputs=[
-                self._put(firsts.astype(np.int32), int), self._put(lengths.astype(np.int32), int), stride,
-                self._put(start.root_position.astype(np.float32), wp.vec3),
-                self._put(start.root_rotation.astype(np.float32), wp.quat),
-                *self.inputs, first_iterations, options.iterations, options.tolerance, options.posture_weight**2,
-                *_scratch(len(firsts), self.robot.body_count, device), self._put(angle, float),
-            ],
-            outputs=[root_position, root_rotation, joints, cost, iterations],
-            device=device,
-        )  # fmt: skip
-        return _State(root_position.numpy(), root_rotation.numpy(), joints.numpy(), cost.numpy(), iterations.numpy())
+    def run(
+        self, firsts: np.ndarray, lengths: np.ndarray, strides: np.ndarray, start: _State, meet: np.ndarray | None = None
+    ) -> _State:
+        """Solve `lengths[r]` frames from `firsts[r]` on, `strides[r]` apart, one after another; results run by run.
+
+        With `meet`, postures of all frames, a run ends where it falls in with them.
+        """
+        options, joint_count = self.options, self.robot.joint_count
+        job = kernel.Job()
+        for name, value in self.targets.items():
+            setattr(job, name, value)
+        places, count = np.cumsum(lengths) - lengths, int(lengths.sum())
+        job.firsts, job.lengths, job.strides, job.places = (self._put(x, int) for x in (firsts, lengths, strides, places))
+        job.start_position = self._put(start.root_position, wp.vec3)
+        job.start_rotation = self._put(start.root_rotation, wp.vec4)
+        job.start_joints = self._put(start.joints, float)
+        job.meet_joints = self._put(np.zeros((1, joint_count)) if meet is None else meet, float)
+        job.meet_within = 0.0 if meet is None else 2 * options.tolerance
+        job.first_iterations = options.first_iterations if meet is None else options.iterations
+        job.later_iterations = options.iterations
+        job.tolerance, job.posture2 = options.tolerance, options.posture_weight**2
+        outputs = {
+            "out_position": wp.zeros(count, dtype=wp.vec3, device=self.device),
+            "out_rotation": wp.zeros(count, dtype=wp.vec4, device=self.device),
+            "out_joints": wp.zeros((count, joint_count), dtype=float, device=self.device),
+            "out_cost": wp.zeros(count, dtype=float, device=self.device),
+            "out_iterations": wp.zeros(count, dtype=int, device=self.device),
+        }
+        for name, value in outputs.items():
+            setattr(job, name, value)
+        # A CPU runs one thread of many lanes; on a GPU every run has a thread of its own.
+        on_cpu = wp.get_device(self.device).is_cpu
+        lanes, threads = (LANES_CPU, 1) if on_cpu else (1, len(firsts))
+        built = kernel.build_kernel(lanes)
+        work, memory = built.Work(), []
+        counts = {"B": self.robot.body_count, "K": self.model.axes.shape[0], "1": 1}
+        for name, (rows, width) in kernel.WORK.items():
+            memory.append(wp.zeros((threads, counts[rows], width), dtype=built.V, device=self.device))
+            setattr(work, name, memory[-1])
+        state = wp.zeros((threads, lanes, 7), dtype=int, device=self.device)
+        inputs = [job, self.model, work, state, threads]
+        wp.launch(built.solve_runs, dim=threads, inputs=inputs, device=self.device)
+        return _State(*(array.numpy() for array in outputs.values()))
 
     def _put(self, array: np.ndarray, dtype: type) -> wp.array:
-        return wp.array(np.ascontiguousarray(array), dtype=dtype, device=self.device)
+        return _put(array, dtype, self.device)
 
 
-def _mend_jumps(problem: _Problem, state: _State, options: SolverOptions) -> None:
+def _mend_jumps(problem: _Problem, state: _State, options: SolverOptions, run_starts: Int[np.ndarray, " R"]) -> None:
     """Where the motion jumps, try to carry either side's solution across; the cheaper stands, frame by frame."""
-    run_starts = np.arange(options.run_length, problem.frame_count, options.run_length)
+    last = problem.frame_count - 1
+    joins = run_starts[~np.isin(run_starts, problem.starts)]
     settled = np.zeros(problem.frame_count, bool)
     for _ in range(options.repairs):
         jump = np.zeros(problem.frame_count)
         jump[1:] = np.abs(np.diff(state.joints, axis=0)).max(1)
+        jump[problem.starts] = 0.0
         suspicious = jump > options.wild_jump
-        around = np.maximum(jump[run_starts - 1], jump[np.minimum(run_starts + 1, problem.frame_count - 1)])
-        suspicious[run_starts] |= jump[run_starts] > options.repair_jump + 2 * around
+        suspicious[joins] |= jump[joins] > options.repair_jump + 2 * np.maximum(
+            jump[joins - 1], jump[np.minimum(joins + 1, last)]
+        )
         broken = np.flatnonzero(suspicious & ~settled)
         if not len(broken):
             return
         settled[broken] = True
-        for stride in (1, -1):
-            for changed in _carry_across(problem, state, broken, stride):
-                settled[changed.min() : changed.max() + 2] = False
+        for changed in _carry_across(problem, state, broken):
+            settled[changed.min() : changed.max() + 2] = False
 
 
-def _carry_across(problem: _Problem, state: _State, broken: np.ndarray, stride: int) -> Iterator[np.ndarray]:
-    """Solve on from the frame before each jump into what lies behind it (or backwards); gives the frames that won."""
-    leaders, firsts = (broken - 1, broken) if stride == 1 else (broken, broken - 1)
-    room = problem.frame_count - firsts if stride == 1 else firsts + 1
+def _carry_across(problem: _Problem, state: _State, broken: np.ndarray) -> list[np.ndarray]:
+    """Solve on from the frame before each jump into what lies behind it, and backwards; gives the frames that won."""
+    clip = problem.clip_of_frame[broken]
+    firsts = np.concatenate([broken, broken - 1])
+    leaders = np.concatenate([broken - 1, broken])
+    strides = np.repeat([1, -1], len(broken))
+    room = np.concatenate([problem.stops[clip] - broken, broken - problem.starts[clip]])
     lengths = np.minimum(problem.options.run_length, room)
-    start = _State(
-        state.root_position[leaders], state.root_rotation[leaders], state.joints[leaders], *[np.zeros(0)] * 2
-    )
-    other = problem.run(firsts, lengths, stride, start, problem.options.iterations)
-    for first, length in zip(firsts, lengths, strict=True):
-        frames = first + stride * np.arange(length)
-        better = other.cost[frames] < state.cost[frames] * 0.999 - 1e-4
-        frames = frames[: length if better.all() else int(np.argmin(better))]
-        if len(frames):
-            for name in ("root_position", "root_rotation", "joints", "cost", "iterations"):
-                getattr(state, name)[frames] = getattr(other, name)[frames]
-            yield frames
+    other = problem.run(firsts, lengths, strides, state[leaders], meet=state.joints)
+    won, place = [], 0
+    for first, length, stride in zip(firsts, lengths, strides, strict=True):
+        frames, found = first + stride * np.arange(length), np.arange(place, place + length)
+        place += length
+        better = (other.iterations[found] > 0) & (other.cost[found] < state.cost[frames] * 0.999 - 1e-4)
+        count = length if better.all() else int(np.argmin(better))
+        if count:
+            state.take(frames[:count], other[found[:count]])
+            won.append(frames[:count])
+    return won
 
 
-def _device_model(robot: Robot, device: str) -> tuple[wp.array, ...]:
+def _device_model(robot: Robot, bodies: tuple[int, ...], rest: np.ndarray, device: str) -> kernel.Model:
     """The robot's tree on the device, kept from call to call."""
-    key = (id(robot), device)
+    key = id(robot), bodies, rest.tobytes(), device
     if key not in _MODELS:
-
-        def put(array: np.ndarray, dtype: type) -> wp.array:
-            return wp.array(np.ascontiguousarray(array), dtype=dtype, device=device)
-
-        axis = np.concatenate([np.zeros((1, 3)), robot.joint_axis]).astype(np.float32)
-        arrays = (
-            put(np.array(robot.parents, np.int32), int),
-            put(robot.body_offset.astype(np.float32), wp.vec3),
-            put(robot.body_rotation[:, [1, 2, 3, 0]].astype(np.float32), wp.quat),
-            put(axis, wp.vec3),
-            put(robot.lower.astype(np.float32), float),
-            put(robot.upper.astype(np.float32), float),
-        )
-        _MODELS[key] = (robot, arrays)
+        _MODELS[key] = robot, _make_device_model(robot, bodies, rest, device)
     return _MODELS[key][1]
 
 
 # The robot is kept beside its arrays so that its id stays taken.
-_MODELS: dict[tuple[int, str], tuple[Robot, tuple[wp.array, ...]]] = {}
+_MODELS: dict[tuple, tuple[Robot, kernel.Model]] = {}
 
 
-def _scratch(run_count: int, body_count: int, device: str) -> list[wp.array]:
-    shape = (run_count, body_count)
-    kinds = [wp.quat, wp.vec3, wp.vec3, wp.vec3, wp.mat33, wp.mat33, wp.mat33, *[wp.vec3] * 8, float, float, float]
-    return [wp.empty(shape, dtype=kind, device=device) for kind in kinds]
+def _make_device_model(robot: Robot, bodies: tuple[int, ...], rest: np.ndarray, device: str) -> kernel.Model:
+    """Every body's frame is turned so that its joint's axis is z."""
+    turns = [np.eye(3), *(_frame_about(axis) for axis in robot.joint_axis)]
+    parents = robot.parents
+    own = Rotation.from_quat(robot.body_rotation[:, [1, 2, 3, 0]]).as_matrix()
+    fixed = [turns[parents[b]].T @ own[b] @ turns[b] if b else np.eye(3) for b in range(robot.body_count)]
+    offset = [turns[parents[b]].T @ robot.body_offset[b] if b else np.zeros(3) for b in range(robot.body_count)]
+    # Bodies whose children cannot simply follow them in the order: there the kernel gathers what comes from below.
+    gathers = np.zeros(robot.body_count, int)
+    gathers[[parents[b] for b in range(1, robot.body_count) if parents[b] != b - 1]] = 1
+    task_of_body = np.full(robot.body_count, -1)
+    task_of_body[list(bodies)] = np.arange(len(bodies))
+    model = kernel.Model()
+    for name, array, dtype in (
+        ("parents", parents, int),
+        ("gathers", gathers, int),
+        ("offset", offset, wp.vec3),
+        ("fixed", fixed, wp.mat33),
+        ("lower", [0.0, *robot.lower], float),
+        ("upper", [0.0, *robot.upper], float),
+        ("rest", [0.0, *rest], float),
+        ("task_of_body", task_of_body, int),
+        ("axes", Rotation.from_matrix([turns[b] for b in bodies]).as_quat(), wp.quat),
+    ):
+        setattr(model, name, _put(np.array(array), dtype, device))
+    return model
+
+
+def _frame_about(axis: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
+    """A right-handed frame whose third column is the axis."""
+    z = axis / np.linalg.norm(axis)
+    x = np.cross(np.eye(3)[np.argmin(np.abs(z))], z)
+    x /= np.linalg.norm(x)
+    return np.stack([x, np.cross(z, x), z], 1)
+
+
+def _put(array: np.ndarray, dtype: type, device: str) -> wp.array:
+    host = np.ascontiguousarray(array, np.int32 if dtype is int else np.float32)
+    return wp.array(host, dtype=dtype, device=device)
