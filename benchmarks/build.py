@@ -32,6 +32,7 @@ from benchmarks.peer import solve_like_gmr
 from corpus.contact import detect_contacts
 from corpus.g1 import G1
 from corpus.motion import Clip, HumanMotion
+from corpus.posture import postures
 from corpus.quality import frame_measures
 from corpus.robot import forward_kinematics
 from corpus.segment import cut
@@ -40,7 +41,7 @@ from corpus.sources.options import LoadOptions
 from pipelines.build import Outcome, build
 from pipelines.recipe import Recipe
 from retarget.ground import ground_targets
-from retarget.retarget import retarget, target_errors
+from retarget.retarget import retarget
 from retarget.solver import Targets, solve
 from retarget.targets import build_targets
 
@@ -128,10 +129,10 @@ def timed_stages(root: Path, names: list[str]) -> dict[str, Rate]:
     for name in names:
         human = timed("read", _load, root, name)
         done = timed("retarget", retarget, human)
-        states = timed("kinematics", forward_kinematics, G1, done.motion.qpos)
-        motion = replace(done.motion, contact=timed("contacts", detect_contacts, G1, done.motion, states))
+        outside = timed("posture", postures, G1, done.motion.qpos)
+        motion = replace(done.motion, contact=timed("contacts", detect_contacts, done.motion.fps, outside))
         errors = {"position_error": done.position_error, "orientation_error": done.orientation_error}
-        measures = timed("measure", frame_measures, G1, motion, states, **errors)
+        measures = timed("measure", frame_measures, G1, motion, outside, **errors)
         timed("cut", cut, measures, Recipe().cut)
         frames += motion.frame_count
     return {stage: Rate(frames, seconds) for stage, seconds in spent.items()}
@@ -181,6 +182,15 @@ def _load(root: Path, name: str) -> HumanMotion:
     motion = source("bvh").load(root, Clip("bvh", name, licence=""), LoadOptions())
     assert isinstance(motion, HumanMotion)
     return motion
+
+
+def target_errors(targets: Targets, position: np.ndarray, rotation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean position [m] and orientation error [rad] over the targets with a weight, frame by frame."""
+    bodies = np.array(targets.bodies)
+    placed, turned = targets.position_weight > 0, targets.rotation_weight > 0
+    distance = np.linalg.norm(position[:, bodies[placed]] - targets.position[:, placed], axis=2)
+    dot = np.abs((rotation[:, bodies[turned]] * targets.rotation[:, turned]).sum(2))
+    return distance.mean(1), 2 * np.arccos(np.minimum(dot, 1.0)).mean(1)
 
 
 def _targets(human: HumanMotion, frame_limit: int) -> Targets:

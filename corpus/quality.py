@@ -9,15 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from corpus.collision import capsule_spans, deepest_overlap, segment_distance
-from corpus.contact import BodyStates, SolePoints, detect_contacts, sole_points
+from corpus.contact import detect_contacts
 from corpus.errors import Rejected
 from corpus.motion import RobotMotion
-from corpus.robot import Robot, forward_kinematics
-
-__all__ = ["FrameMeasures", "Gate", "Quality", "frame_measures", "measure", "segment_distance", "summarise"]
+from corpus.posture import Postures, postures
+from corpus.robot import Robot
 
 OFF_GROUND = 0.05
 """With every part of the robot higher than this, it is off the ground [m]; GQS's bound."""
@@ -138,33 +136,29 @@ class Gate:
 def frame_measures(
     robot: Robot,
     motion: RobotMotion,
-    states: BodyStates,
+    outside: Postures,
     *,
     position_error: Float[np.ndarray, " T"] | None = None,
     orientation_error: Float[np.ndarray, " T"] | None = None,
 ) -> FrameMeasures:
-    """Measure every frame; `states` are the bodies' poses. Contacts are detected where the motion has none."""
-    soles = sole_points(robot, states)
-    contact = detect_contacts(robot, motion, states, soles=soles) if motion.contact is None else motion.contact
-    centre, half, radius = capsule_spans(robot, states)
-    bottom = centre[2] - np.abs(half[2]) - radius[:, None]
-    feet = {robot.body(body) for body, _ in robot.ground_points.values()}
-    other = np.array([capsule.body not in feet for capsule in robot.capsules])
+    """Measure every frame; `outside` is `postures(robot, motion.qpos)`. Contacts are detected where the motion has none."""
+    contact = detect_contacts(motion.fps, outside) if motion.contact is None else motion.contact
     joints = motion.joint_position.astype(np.float64)
     step = np.abs(np.diff(joints, axis=0, prepend=joints[:1]))
-    root_step = np.linalg.norm(np.diff(motion.root_position, axis=0, prepend=motion.root_position[:1]), axis=1)
+    root_step = np.diff(motion.root_position, axis=0, prepend=motion.root_position[:1]).astype(np.float64)
+    root_step = np.sqrt(np.einsum("ta,ta->t", root_step, root_step))
     at_limit = (joints < robot.lower + AT_LIMIT) | (joints > robot.upper - AT_LIMIT)
     missing = np.full(motion.frame_count, np.nan)
     return FrameMeasures(
         fps=motion.fps,
-        slide=_slide(soles, bottom[other].min(0, initial=np.inf) < RESTING, motion.fps),
-        lowest=np.minimum(bottom.min(0), soles.position[2].min(0)).astype(np.float64),
+        slide=_slide(outside, motion.fps),
+        lowest=outside.lowest,
         at_limit=np.any(at_limit, axis=1).astype(float),
         speed_use=(step * (motion.fps / robot.speed_limit)).max(1),
         jerk=_jerk(joints, motion.fps),
-        self_collision=deepest_overlap(robot, centre, half, radius),
+        self_collision=outside.overlap,
         root_speed=root_step * motion.fps,
-        joint_step=np.maximum(step.max(1), _root_turn(states[1][:, 0])),
+        joint_step=np.maximum(step.max(1), _root_turn(motion.root_rotation.astype(np.float64))),
         root_step=root_step,
         position_error=missing if position_error is None else position_error,
         orientation_error=missing if orientation_error is None else orientation_error,
@@ -196,24 +190,25 @@ def summarise(measures: FrameMeasures, start: int, stop: int) -> Quality:
 
 def measure(robot: Robot, motion: RobotMotion) -> Quality:
     """All measures of a whole motion, contacts included."""
-    states = forward_kinematics(robot, motion.qpos)
-    return summarise(frame_measures(robot, replace(motion, contact=None), states), 0, motion.frame_count)
+    outside = postures(robot, motion.qpos)
+    return summarise(frame_measures(robot, replace(motion, contact=None), outside), 0, motion.frame_count)
 
 
-def _slide(soles: SolePoints, resting: Bool[np.ndarray, " T"], fps: float) -> Float[np.ndarray, " T"]:
+def _slide(outside: Postures, fps: float) -> Float[np.ndarray, " T"]:
     """A material point that bears before and after a step must not have moved: a foot that rolls about its toe reads zero,
     one that slips its slip. Speeds come from the points' own paths, never from a body's centre."""
-    height = soles.position[2]
+    height = outside.soles[2]
     lowest = height.min(0)
+    resting = outside.lowest_besides_feet < RESTING
     # Where one foot cuts into the floor, the other one on it bears too.
     bears = (height < np.maximum(lowest, 0) + BEARING) & (lowest < OFF_GROUND) & ~resting
     both = bears[:, 1:] & bears[:, :-1]
-    level = np.diff(soles.position[:2], axis=2)
+    level = np.diff(outside.soles[:2], axis=2)
     speed = np.where(both, np.sqrt(level[0] ** 2 + level[1] ** 2) * fps, 0.0)
     # A foot that swings through at the height of the other's sole does not slide (it would be most of what a walk shows):
     # the slower of two low feet is the one that bears.
     means = []
-    for foot in (soles.group < 2, soles.group >= 2):
+    for foot in (outside.sole_group < 2, outside.sole_group >= 2):
         count = both[foot].sum(0)
         means.append(speed[foot].sum(0) / np.where(count, count, np.nan))
     return np.concatenate([[np.nan], np.fmin(*means)])
@@ -221,7 +216,8 @@ def _slide(soles: SolePoints, resting: Bool[np.ndarray, " T"], fps: float) -> Fl
 
 def _root_turn(q: Float[np.ndarray, "T 4"]) -> Float[np.ndarray, " T"]:
     """Angle from the frame before [rad], by the chord: an arc cosine would be blind to small turns."""
-    chord = np.minimum(np.linalg.norm(q[1:] - q[:-1], axis=1), np.linalg.norm(q[1:] + q[:-1], axis=1))
+    same, opposite = q[1:] - q[:-1], q[1:] + q[:-1]
+    chord = np.sqrt(np.minimum(np.einsum("tk,tk->t", same, same), np.einsum("tk,tk->t", opposite, opposite)))
     return np.concatenate([[0.0], 4 * np.arcsin(np.minimum(chord / 2, 1.0))])
 
 

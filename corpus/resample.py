@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
+from jaxtyping import Float
 from scipy import signal
 
 from corpus import rotations
@@ -22,26 +23,29 @@ def resample(motion: Motion, fps: float, *, antialias: bool = True) -> Motion:
     """
     if abs(motion.fps - fps) < 1e-6 * fps:
         return motion
-    thin = antialias and motion.fps > 1.05 * fps
-    at = _sample_times(motion.frame_count, motion.fps, fps)
+    limit = fps if antialias else motion.fps
+    at = sample_times(motion.frame_count, motion.fps, fps)
     if isinstance(motion, HumanMotion):
-        position, rotation = motion.position, rotations.continuous(motion.rotation)
-        if thin:
-            position = _low_pass(position, motion.fps, fps)
-            rotation = rotations.normalise(_low_pass(rotation, motion.fps, fps))
+        position, rotation = band_limit(motion.position, motion.rotation, motion.fps, limit)
         return replace(motion, position=_linear(position, at), rotation=_slerp(rotation, at), fps=fps)
-    root = rotations.continuous(motion.root_rotation.astype(np.float64))
     rest = np.concatenate([motion.root_position, motion.joint_position], 1)
-    if thin:
-        root = rotations.normalise(_low_pass(root, motion.fps, fps))
-        rest = _low_pass(rest, motion.fps, fps)
+    rest, root = band_limit(rest, motion.root_rotation.astype(np.float64), motion.fps, limit)
     rest = _linear(rest, at)
     qpos = np.concatenate([rest[:, :3], _slerp(root, at), rest[:, 3:]], 1).astype(motion.qpos.dtype)
     contact = None if motion.contact is None else motion.contact[np.rint(at).astype(int)]
     return replace(motion, qpos=qpos, fps=fps, contact=contact)
 
 
-def _sample_times(frame_count: int, fps: float, new_fps: float) -> np.ndarray:
+def band_limit(
+    values: Float[np.ndarray, "T ..."], rotation: Float[np.ndarray, "T ... 4"], fps: float, new_fps: float
+) -> tuple[Float[np.ndarray, "T ..."], Float[np.ndarray, "T ... 4"]]:
+    """Without what a thinning to `new_fps` could not carry; untouched where nothing is thinned."""
+    if fps <= 1.05 * new_fps:
+        return values, rotation
+    return _low_pass(values, fps, new_fps), rotations.normalise(_low_pass(rotations.continuous(rotation), fps, new_fps))
+
+
+def sample_times(frame_count: int, fps: float, new_fps: float) -> np.ndarray:
     """Where the new samples lie, in old frames."""
     # The small allowance keeps rates written with few digits (0.033333 s) from losing the last frame.
     count = int((frame_count - 1) * new_fps / fps + 1 + 1e-3)

@@ -27,9 +27,9 @@ from corpus.contact import detect_contacts
 from corpus.errors import MotionloomError, RecipeMismatch, Rejected
 from corpus.g1 import G1
 from corpus.motion import Clip, HumanMotion, RobotMotion
+from corpus.posture import postures
 from corpus.quality import FrameMeasures, frame_measures, summarise
 from corpus.resample import resample
-from corpus.robot import forward_kinematics
 from corpus.segment import cut
 from corpus.sources import SOURCES, source
 from corpus.sources.options import LoadOptions
@@ -37,12 +37,19 @@ from corpus.store import ShardWriter
 from pipelines import executor, guard, plan
 from pipelines.progress import Progress
 from pipelines.recipe import FORMAT, Recipe, differences, with_reading
-from retarget.retarget import retarget, warm_up
+from retarget.retarget import Retargeted, retarget_clips, warm_up
 
 log = logging.getLogger(__name__)
 
 OWN_NAMES = {"corpus.json", "plans", "shards", "catalog", "hme", "runs", "bundle", "report", ".lock"}
 """What may lie at the top of a corpus."""
+
+
+BATCH_FRAMES = 16384
+"""Clips are retargeted together until they have this many frames: enough to forget what a call costs, little to hold."""
+
+Processed = tuple[dict[str, Any], list[dict[str, Any]], RobotMotion | None]
+"""A clip's row, its segments' rows, and its motion at the corpus rate with its contacts."""
 
 
 @dataclass(frozen=True)
@@ -156,25 +163,6 @@ def build_shard(task: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def process(
-    clip: Clip, root: Path, recipe: Recipe, load: LoadOptions
-) -> tuple[dict[str, Any], list[dict[str, Any]], RobotMotion | None]:
-    """One clip from file to judged segments: its row, its segments' rows, and its motion at the corpus rate."""
-    row = _new_row(clip)
-    try:
-        raw = source(clip.source).load(root, clip, load)
-        row |= {"source_fps": float(raw.fps), "source_frames": raw.frame_count, "note": raw.note}
-        row["body_model"] = raw.body_model if isinstance(raw, HumanMotion) else ""
-        motion, errors = _to_robot(raw, recipe, row)
-        states = forward_kinematics(G1, motion.qpos)
-        motion = replace(motion, contact=detect_contacts(G1, motion, states))
-        measures = frame_measures(G1, motion, states, position_error=errors[0], orientation_error=errors[1])
-    except Rejected as rejected:
-        return _reject(row, rejected, root), [], None
-    segments, lost = _judge(measures, recipe)
-    return _conclude(row, motion.frame_count, segments, lost), segments, motion
-
-
 def check_ledger(out: Path) -> None:
     """Frames in = kept + rejected + cut away, for every source; raises where the tables disagree."""
     catalog.ledger(pl.scan_parquet(out / "catalog" / "clips-*.parquet"))
@@ -246,37 +234,105 @@ def _unpack(packed: dict[str, Any]) -> LoadOptions:
     )
 
 
-def _clips_of(task: dict[str, Any], recipe: Recipe, load: LoadOptions) -> Iterator[tuple[dict, list[dict], Any]]:
-    """Every clip of a shard, done. Of files with the same bytes the first that gives a motion counts."""
+def _clips_of(task: dict[str, Any], recipe: Recipe, load: LoadOptions) -> Iterator[Processed]:
+    """Every clip of a shard, done, in order. Of files with the same bytes the first that gives a motion counts.
+
+    Motions are retargeted many at once, which costs far less than one by one; what comes out is the same.
+    """
     taken: dict[str, str] = {}
+    waiting: list[_Loaded] = []
+
+    def finished() -> Iterator[Processed]:
+        for row, segments, motion in _finish(waiting, recipe):
+            if row["frames"]:
+                taken[row["clip"]] = f"{row['source']}:{row['path']}"
+            yield row, segments, motion
+        waiting.clear()
+
     for planned in task["clips"]:
         names = ("source", "path", "part", "licence", "subject", "recording", "label", "byte_count")
         clip = Clip(**{name: planned[name] for name in names}, key=planned["clip"])
-        first = planned["duplicate_of"] or taken.get(clip.key)
-        if first:
+        # Files with the same bytes follow each other: whether the first gives a motion must be known before the second.
+        if waiting and (waiting[-1].row["clip"] == clip.key or sum(w.frame_count for w in waiting) >= BATCH_FRAMES):
+            yield from finished()
+        if first := planned["duplicate_of"] or taken.get(clip.key):
             same = Rejected("duplicate_file", f"the same bytes as {first}", first=first)
-            yield _reject(_new_row(clip), same), [], None
+            waiting.append(_Loaded(_reject(_new_row(clip), same), None))
+        else:
+            with _naming(clip):
+                waiting.append(_load(clip, Path(task["roots"][clip.source]), load))
+    yield from finished()
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A clip's row, and its motion as the file has it; None where there is none."""
+
+    row: dict[str, Any]
+    raw: HumanMotion | RobotMotion | None
+
+    @property
+    def frame_count(self) -> int:
+        return 0 if self.raw is None else self.raw.frame_count
+
+
+def _load(clip: Clip, root: Path, load: LoadOptions) -> _Loaded:
+    row = _new_row(clip)
+    try:
+        raw = source(clip.source).load(root, clip, load)
+    except Rejected as rejected:
+        return _Loaded(_reject(row, rejected, root), None)
+    row |= {"source_fps": float(raw.fps), "source_frames": raw.frame_count, "note": raw.note}
+    row["body_model"] = raw.body_model if isinstance(raw, HumanMotion) else ""
+    return _Loaded(row, raw)
+
+
+def _finish(batch: list[_Loaded], recipe: Recipe) -> Iterator[Processed]:
+    """Retarget a batch, then measure, cut and judge clip by clip."""
+    humans = [loaded.raw for loaded in batch if isinstance(loaded.raw, HumanMotion)]
+    retargeted = iter(retarget_clips(humans, G1, recipe.retarget))
+    for loaded in batch:
+        if loaded.raw is None:
+            yield loaded.row, [], None
             continue
-        try:
-            row, segments, motion = process(clip, Path(task["roots"][clip.source]), recipe, load)
-        except Exception as error:
-            error.add_note(f"in {clip.source}:{clip.path}{f' [{clip.part}]' if clip.part else ''}")
-            raise
-        if row["frames"]:
-            taken[clip.key] = f"{clip.source}:{clip.path}"
-        yield row, segments, motion
+        done = next(retargeted) if isinstance(loaded.raw, HumanMotion) else _at_corpus_rate(loaded.raw, recipe)
+        if isinstance(done, Rejected):
+            yield _reject(loaded.row, done), [], None
+            continue
+        if isinstance(done, Retargeted):
+            loaded.row["scale"] = float(done.scale)
+        with _naming(loaded.row):
+            motion, measures = _measure(done)
+            segments, lost = _judge(measures, recipe)
+            yield _conclude(loaded.row, motion.frame_count, segments, lost), segments, motion
 
 
-def _to_robot(raw: HumanMotion | RobotMotion, recipe: Recipe, row: dict[str, Any]) -> tuple[RobotMotion, tuple]:
-    """The robot's motion at the corpus rate, and how far it is from the person's, frame by frame."""
-    if isinstance(raw, RobotMotion):
-        motion = resample(raw, recipe.fps)
-        if motion.frame_count < 2:
-            raise Rejected("too_short", "fewer than two frames at the corpus rate", frames=raw.frame_count, minimum=2)
-        return replace(motion, qpos=np.ascontiguousarray(motion.qpos, np.float32)), (None, None)
-    done = retarget(raw, G1, recipe.retarget)
-    row["scale"] = float(done.scale)
-    return done.motion, (done.position_error, done.orientation_error)
+@contextlib.contextmanager
+def _naming(clip: Clip | dict[str, Any]) -> Iterator[None]:
+    """An exception inside tells which clip it was."""
+    try:
+        yield
+    except Exception as error:
+        about = clip if isinstance(clip, dict) else vars(clip)
+        error.add_note(f"in {about['source']}:{about['path']}{' [{part}]'.format(**about) if about['part'] else ''}")
+        raise
+
+
+def _at_corpus_rate(raw: RobotMotion, recipe: Recipe) -> RobotMotion | Rejected:
+    motion = resample(raw, recipe.fps)
+    if motion.frame_count < 2:
+        return Rejected("too_short", "fewer than two frames at the corpus rate", frames=raw.frame_count, minimum=2)
+    return replace(motion, qpos=np.ascontiguousarray(motion.qpos, np.float32))
+
+
+def _measure(done: Retargeted | RobotMotion) -> tuple[RobotMotion, FrameMeasures]:
+    """The motion with its contacts, and its measures frame by frame."""
+    if isinstance(done, Retargeted):
+        motion, outside, errors = done.motion, done.outside, (done.position_error, done.orientation_error)
+    else:
+        motion, outside, errors = done, postures(G1, done.qpos), (None, None)
+    motion = replace(motion, contact=detect_contacts(motion.fps, outside))
+    return motion, frame_measures(G1, motion, outside, position_error=errors[0], orientation_error=errors[1])
 
 
 def _judge(measures: FrameMeasures, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[str, int]]:

@@ -23,8 +23,8 @@ from corpus.sources.files import open_path
 
 SHARD_FRAMES = 200_000
 """About how many frames make a shard."""
-SMALL_SHARD_FRAMES = 6_000
-"""A small corpus is cut finer, down to about this many frames, so that it fills the workers."""
+SMALL_SHARD_FRAMES = 32_000
+"""A small corpus is cut finer, down to about this many frames (a second's work), so that it fills the workers."""
 SMALL_SHARD_COUNT = 32
 """… but into no more shards than this."""
 CLIP_FRAMES_LIMIT = 1_000_000

@@ -41,18 +41,12 @@ def ground_targets(targets: Targets, robot: Robot, fps: float, options: GroundOp
     return replace(targets, position=position), -floor
 
 
-def lift_off_floor(
-    robot: Robot,
-    position: Float[np.ndarray, "T B 3"],
-    rotation: Float[np.ndarray, "T B 4"],
-    fps: float,
-    options: GroundOptions,
-) -> Float[np.ndarray, " T"]:
-    """How far to move each frame upwards [m] so that no part of the robot sinks into z = 0 beyond the allowed depth.
+def lift_off_floor(lowest: Float[np.ndarray, " T"], fps: float, options: GroundOptions) -> Float[np.ndarray, " T"]:
+    """How far to move each frame upwards [m] so that the robot's lowest point stays above z = 0 less the allowed depth.
 
     Bodies that lie or kneel are thicker than the person's; the lift rises and falls smoothly around such frames.
     """
-    depth = np.maximum(-_lowest_of_body(robot, position, rotation) - options.allowed_depth, 0.0)
+    depth = np.maximum(-lowest - options.allowed_depth, 0.0)
     return _envelope(depth, fps, options.window_s)
 
 
@@ -79,27 +73,15 @@ def _sole_height(targets: Targets, robot: Robot, side: str) -> Float[np.ndarray,
     return _lowest(targets.position[:, foot], targets.rotation[:, foot], points)
 
 
-def _lowest_of_body(robot: Robot, position: np.ndarray, rotation: np.ndarray) -> Float[np.ndarray, " T"]:
-    """Lowest point of all collision capsules [m]."""
-    lowest = np.full(len(position), np.inf)
-    for index in sorted({capsule.body for capsule in robot.capsules}):
-        own = [capsule for capsule in robot.capsules if capsule.body == index]
-        ends = np.concatenate([[capsule.start, capsule.end] for capsule in own])
-        radii = np.repeat([capsule.radius for capsule in own], 2)
-        lowest = np.minimum(lowest, _lowest(position[:, index], rotation[:, index], ends, radii))
-    return lowest
-
-
 def _lowest(
     origin: Float[np.ndarray, "T 3"],
     turn: Float[np.ndarray, "T 4"],
     points: Float[np.ndarray, "P 3"],
-    radii: Float[np.ndarray, " P"] | float = 0.0,
 ) -> Float[np.ndarray, " T"]:
-    """Height of the lowest of some balls fixed in a body [m]."""
+    """Height of the lowest of some points fixed in a body [m]."""
     w, x, y, z = turn.T
     third_row = np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], 1)
-    return origin[:, 2] + (third_row @ points.T - radii).min(1)
+    return origin[:, 2] + (third_row @ points.T).min(1)
 
 
 def _most_common(heights: Float[np.ndarray, " V"], width: float = 0.02) -> float:

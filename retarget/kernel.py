@@ -24,7 +24,7 @@ from types import SimpleNamespace
 
 import warp as wp
 
-from retarget.lanes import lane_algebra
+from corpus.lanes import lane_algebra
 
 FIRST_DAMPING = 1.0e-2
 LEAST_DAMPING = 1.0e-3
@@ -77,6 +77,8 @@ class Job:
     out_rotation: wp.array(dtype=wp.vec4)
     out_joints: wp.array2d(dtype=float)
     out_cost: wp.array(dtype=float)
+    out_error: wp.array(dtype=wp.vec2)
+    """Sums of the distances and angles to the targets that have a weight."""
     out_iterations: wp.array(dtype=int)
 
 
@@ -96,6 +98,8 @@ WORK = {
     "known_root": ("1", 7),
     "damping": ("1", 1),
     "cost": ("1", 1),
+    "trial_error": ("1", 2),
+    "error": ("1", 2),
     "fresh": ("1", 1),
 }
 """Scratch arrays of a thread: how many rows, and lane vectors in each."""
@@ -110,8 +114,8 @@ def build_kernel(lanes: int) -> SimpleNamespace:
     scale, scale_add, clamp, max_abs, maximum = (
         algebra.scale, algebra.scale_add, algebra.clamp, algebra.max_abs, algebra.maximum,
     )  # fmt: skip
-    select, at_most, is_free, sine, cosine = (
-        algebra.select, algebra.at_most, algebra.is_free, algebra.sine, algebra.cosine,
+    select, at_most, is_free, sine, cosine, root = (
+        algebra.select, algebra.at_most, algebra.is_free, algebra.sine, algebra.cosine, algebra.root,
     )  # fmt: skip
     dot, cross, add3, sub3, scale3, mad3, nmad3 = (
         algebra.dot, algebra.cross, algebra.add3, algebra.sub3, algebra.scale3, algebra.mad3, algebra.nmad3,
@@ -126,6 +130,11 @@ def build_kernel(lanes: int) -> SimpleNamespace:
     place_of, turned_about_z, rotation_error, matrix_of_quaternion = (
         algebra.place_of, algebra.turned_about_z, algebra.rotation_error, algebra.matrix_of_quaternion,
     )  # fmt: skip
+
+    load3, store3, load_symmetric, load_matrix, store_matrix = (
+        algebra.load3, algebra.store3, algebra.load_symmetric, algebra.load_matrix, algebra.store_matrix,
+    )  # fmt: skip
+    gather3, gather_symmetric, gather_matrix = algebra.gather3, algebra.gather_symmetric, algebra.gather_matrix
 
     @wp.struct
     class Work:
@@ -144,102 +153,34 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         known_root: wp.array3d(dtype=V)
         damping: wp.array3d(dtype=V)
         cost: wp.array3d(dtype=V)
+        trial_error: wp.array3d(dtype=V)
+        error: wp.array3d(dtype=V)
         fresh: wp.array3d(dtype=V)
 
     @wp.func
-    def load3(a: wp.array3d(dtype=V), thread: int, row: int, first: int) -> V3:
-        r = V3()
-        r.x = a[thread, row, first]
-        r.y = a[thread, row, first + 1]
-        r.z = a[thread, row, first + 2]
-        return r
-
-    @wp.func
-    def store3(a: wp.array3d(dtype=V), thread: int, row: int, first: int, v: V3):
-        a[thread, row, first] = v.x
-        a[thread, row, first + 1] = v.y
-        a[thread, row, first + 2] = v.z
-
-    @wp.func
-    def load_symmetric(a: wp.array3d(dtype=V), thread: int, row: int, first: int) -> S3:
-        r = S3()
-        r.xx = a[thread, row, first]
-        r.xy = a[thread, row, first + 1]
-        r.xz = a[thread, row, first + 2]
-        r.yy = a[thread, row, first + 3]
-        r.yz = a[thread, row, first + 4]
-        r.zz = a[thread, row, first + 5]
-        return r
-
-    @wp.func
-    def load_matrix(a: wp.array3d(dtype=V), thread: int, row: int, first: int) -> M3:
-        r = M3()
-        r.xx = a[thread, row, first]
-        r.xy = a[thread, row, first + 1]
-        r.xz = a[thread, row, first + 2]
-        r.yx = a[thread, row, first + 3]
-        r.yy = a[thread, row, first + 4]
-        r.yz = a[thread, row, first + 5]
-        r.zx = a[thread, row, first + 6]
-        r.zy = a[thread, row, first + 7]
-        r.zz = a[thread, row, first + 8]
-        return r
-
-    @wp.func
-    def store_matrix(a: wp.array3d(dtype=V), thread: int, row: int, first: int, m: M3):
-        a[thread, row, first] = m.xx
-        a[thread, row, first + 1] = m.xy
-        a[thread, row, first + 2] = m.xz
-        a[thread, row, first + 3] = m.yx
-        a[thread, row, first + 4] = m.yy
-        a[thread, row, first + 5] = m.yz
-        a[thread, row, first + 6] = m.zx
-        a[thread, row, first + 7] = m.zy
-        a[thread, row, first + 8] = m.zz
-
-    @wp.func
-    def gather3(a: wp.array3d(dtype=V), thread: int, row: int, first: int, v: V3):
-        a[thread, row, first] = add(a[thread, row, first], v.x)
-        a[thread, row, first + 1] = add(a[thread, row, first + 1], v.y)
-        a[thread, row, first + 2] = add(a[thread, row, first + 2], v.z)
-
-    @wp.func
-    def gather_symmetric(a: wp.array3d(dtype=V), thread: int, row: int, first: int, m: S3):
-        a[thread, row, first] = add(a[thread, row, first], m.xx)
-        a[thread, row, first + 1] = add(a[thread, row, first + 1], m.xy)
-        a[thread, row, first + 2] = add(a[thread, row, first + 2], m.xz)
-        a[thread, row, first + 3] = add(a[thread, row, first + 3], m.yy)
-        a[thread, row, first + 4] = add(a[thread, row, first + 4], m.yz)
-        a[thread, row, first + 5] = add(a[thread, row, first + 5], m.zz)
-
-    @wp.func
-    def gather_matrix(a: wp.array3d(dtype=V), thread: int, row: int, first: int, m: M3):
-        a[thread, row, first] = add(a[thread, row, first], m.xx)
-        a[thread, row, first + 1] = add(a[thread, row, first + 1], m.xy)
-        a[thread, row, first + 2] = add(a[thread, row, first + 2], m.xz)
-        a[thread, row, first + 3] = add(a[thread, row, first + 3], m.yx)
-        a[thread, row, first + 4] = add(a[thread, row, first + 4], m.yy)
-        a[thread, row, first + 5] = add(a[thread, row, first + 5], m.yz)
-        a[thread, row, first + 6] = add(a[thread, row, first + 6], m.zx)
-        a[thread, row, first + 7] = add(a[thread, row, first + 7], m.zy)
-        a[thread, row, first + 8] = add(a[thread, row, first + 8], m.zz)
-
-    @wp.func
-    def aim(thread: int, task: int, turn: M3, place: V3, root: V3, work: Work) -> V:
-        """The wrench of a target on its body, written to `work`; gives its part of the cost."""
-        error = sub3(sub3(load3(work.target, thread, task, 9), root), place)
+    def aim(thread: int, task: int, turn: M3, place: V3, base: V3, work: Work) -> V:
+        """The wrench of a target on its body and how far it is off, written to `work`; gives its part of the cost."""
+        error = sub3(sub3(load3(work.target, thread, task, 9), base), place)
         turn_error = rotation_error(load_matrix(work.target, thread, task, 0), turn)
         mass = work.target[thread, task, 12]
         stiffness = work.target[thread, task, 13]
         force = scale3(error, mass)
         store3(work.wrench, thread, task, 0, add3(scale3(turn_error, stiffness), cross(place, force)))
         store3(work.wrench, thread, task, 3, force)
-        return mad(mass, dot(error, error), mul(stiffness, dot(turn_error, turn_error)))
+        square = dot(error, error)
+        turn_square = dot(turn_error, turn_error)
+        distance = select(mass, root(square), V(0.0))
+        angle = select(stiffness, root(turn_square), V(0.0))
+        work.trial_error[thread, 0, 0] = add(work.trial_error[thread, 0, 0], distance)
+        work.trial_error[thread, 0, 1] = add(work.trial_error[thread, 0, 1], angle)
+        return mad(mass, square, mul(stiffness, turn_square))
 
     @wp.func
     def linearise(thread: int, posture2: float, model: Model, work: Work) -> V:
         """Forward kinematics about the base and the targets' wrenches, at the trial posture; gives its cost."""
-        root = load3(work.trial_root, thread, 0, 0)
+        base = load3(work.trial_root, thread, 0, 0)
+        work.trial_error[thread, 0, 0] = V(0.0)
+        work.trial_error[thread, 0, 1] = V(0.0)
         turn = matrix_of_quaternion(
             work.trial_root[thread, 0, 3], work.trial_root[thread, 0, 4],
             work.trial_root[thread, 0, 5], work.trial_root[thread, 0, 6],
@@ -250,7 +191,7 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         place.z = V(0.0)
         store_matrix(work.turn, thread, 0, 0, turn)
         store3(work.place, thread, 0, 0, place)
-        cost = aim(thread, model.task_of_body[0], turn, place, root, work)
+        cost = aim(thread, model.task_of_body[0], turn, place, base, work)
         for body in range(1, model.parents.shape[0]):
             parent = model.parents[body]
             if parent != body - 1:
@@ -265,7 +206,7 @@ def build_kernel(lanes: int) -> SimpleNamespace:
             cost = scale_add(mul(away, away), posture2, cost)
             task = model.task_of_body[body]
             if task >= 0:
-                cost = add(cost, aim(thread, task, turn, place, root, work))
+                cost = add(cost, aim(thread, task, turn, place, base, work))
         return cost
 
     @wp.func
@@ -443,12 +384,13 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         thread: int, lane: int, frame: int, place: int, used: int, job: Job, model: Model, work: Work
     ) -> int:
         """Gives 1 where the posture is one known before."""
-        root = work.trial_root
-        job.out_position[place] = wp.vec3(root[thread, 0, 0][lane], root[thread, 0, 1][lane], root[thread, 0, 2][lane])
+        base = work.trial_root
+        job.out_position[place] = wp.vec3(base[thread, 0, 0][lane], base[thread, 0, 1][lane], base[thread, 0, 2][lane])
         job.out_rotation[place] = wp.vec4(
-            root[thread, 0, 6][lane], root[thread, 0, 3][lane], root[thread, 0, 4][lane], root[thread, 0, 5][lane]
+            base[thread, 0, 6][lane], base[thread, 0, 3][lane], base[thread, 0, 4][lane], base[thread, 0, 5][lane]
         )
         job.out_cost[place] = work.cost[thread, 0, 0][lane]
+        job.out_error[place] = wp.vec2(work.error[thread, 0, 0][lane], work.error[thread, 0, 1][lane])
         job.out_iterations[place] = used
         apart = float(0.0)
         for body in range(1, model.parents.shape[0]):
@@ -481,13 +423,13 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         """The base turns as its target does, so that a spinning person is not chased from behind."""
         base = model.task_of_body[0]
         turn = wp.mul(quaternion(job.rotation[frame, base]), wp.quat_inverse(quaternion(job.rotation[old_frame, base])))
-        root = wp.quat(
+        old = wp.quat(
             work.trial_root[thread, 0, 3][lane], work.trial_root[thread, 0, 4][lane],
             work.trial_root[thread, 0, 5][lane], work.trial_root[thread, 0, 6][lane],
         )  # fmt: skip
-        root = wp.normalize(wp.mul(turn, root))
+        carried = wp.normalize(wp.mul(turn, old))
         for k in range(4):
-            work.trial_root[thread, 0, 3 + k][lane] = root[k]
+            work.trial_root[thread, 0, 3 + k][lane] = carried[k]
 
     @wp.func
     def load_targets(thread: int, lane: int, frame: int, job: Job, model: Model, work: Work):
@@ -525,7 +467,9 @@ def build_kernel(lanes: int) -> SimpleNamespace:
                     frame = state[thread, lane, 0]
                     met = int(0)
                     if frame >= 0:
-                        met = write_frame(thread, lane, frame, state[thread, lane, 6], state[thread, lane, 3], job, model, work)
+                        met = write_frame(
+                            thread, lane, frame, state[thread, lane, 6], state[thread, lane, 3], job, model, work
+                        )
                         state[thread, lane, 6] = state[thread, lane, 6] + 1
                     new = int(-1)
                     if frame >= 0 and state[thread, lane, 2] > 0 and met == 0:
@@ -560,6 +504,8 @@ def build_kernel(lanes: int) -> SimpleNamespace:
                 damping = select(fresh, damping, select(accept, eased, scale(damping, 10.0)))
                 work.damping[thread, 0, 0] = damping
                 work.cost[thread, 0, 0] = select(accept, trial_cost, cost)
+                for k in range(2):
+                    work.error[thread, 0, k] = select(accept, work.trial_error[thread, 0, k], work.error[thread, 0, k])
                 # A posture that was refused is taken back and linearised anew, which asks for no further proof.
                 work.fresh[thread, 0, 0] = sub(V(1.0), accept)
                 largest = find_step(thread, job.posture2, damping, model, work)

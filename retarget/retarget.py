@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,10 @@ from corpus import rotations
 from corpus.errors import Rejected
 from corpus.g1 import G1
 from corpus.motion import CORPUS_FPS, HumanMotion, RobotMotion
-from corpus.robot import Robot, forward_kinematics
+from corpus.posture import Postures, postures
+from corpus.robot import Robot
 from retarget.ground import GroundOptions, ground_targets, lift_off_floor
-from retarget.solver import SolverOptions, Targets, solve
+from retarget.solver import Solution, SolverOptions, Targets, solve, solve_clips
 from retarget.targets import build_targets
 
 MAX_FRAMES = 1_000_000
@@ -31,8 +33,10 @@ class RetargetOptions:
 @dataclass(frozen=True)
 class Retargeted:
     motion: RobotMotion
+    outside: Postures
+    """Where the robot's soles and lowest points are, and how its capsules overlap, frame by frame."""
     position_error: Float[np.ndarray, " T"]
-    """Mean distance of the position targets that count from their bodies [m]."""
+    """Mean distance of the position targets that count from their bodies, before grounding [m]."""
     orientation_error: Float[np.ndarray, " T"]
     """Mean angle between target and body [rad]."""
     scale: float
@@ -46,34 +50,73 @@ def retarget(human: HumanMotion, robot: Robot = G1, options: RetargetOptions = R
 
     Raises `Rejected` where the skeleton is unknown or the body's proportions are no person's.
     """
+    done = retarget_clips([human], robot, options)[0]
+    if isinstance(done, Rejected):
+        raise done
+    return done
+
+
+def retarget_clips(
+    humans: Sequence[HumanMotion], robot: Robot = G1, options: RetargetOptions = RetargetOptions()
+) -> list[Retargeted | Rejected]:
+    """Several clips in one go, each exactly as alone; a clip that cannot be retargeted gives its reason."""
+    aims = [_aim(human, robot, options) for human in humans]
+    aimed = [aim for aim in aims if not isinstance(aim, Rejected)]
+    if not aimed:
+        return list(aims)
+    solutions = solve_clips(robot, [aim.targets for aim in aimed], options.solver)
+    outside = postures(robot, np.concatenate([solution.qpos for solution in solutions]))
+    done, start = [], 0
+    for aim, solution in zip(aimed, solutions, strict=True):
+        stop = start + len(solution.qpos)
+        done.append(_stand(aim, solution, outside.slice(start, stop), options))
+        start = stop
+    left = iter(done)
+    return [aim if isinstance(aim, Rejected) else next(left) for aim in aims]
+
+
+@dataclass(frozen=True)
+class _Aim:
+    """What the solver is asked for."""
+
+    targets: Targets
+    scale: float
+    shift: float
+    """How far the floor's height moved the targets upwards [m]."""
+    note: str
+
+
+def _aim(human: HumanMotion, robot: Robot, options: RetargetOptions) -> _Aim | Rejected:
     if human.frame_count * options.fps / human.fps > MAX_FRAMES:
-        raise Rejected("too_long", frames=human.frame_count, maximum=MAX_FRAMES)
-    targets, scale = build_targets(human, robot, options.fps)
+        return Rejected("too_long", frames=human.frame_count, maximum=MAX_FRAMES)
+    try:
+        targets, scale = build_targets(human, robot, options.fps)
+    except Rejected as rejected:
+        return rejected
     if targets.frame_count < 2:
-        raise Rejected("too_short", "fewer than two frames at the corpus rate", frames=human.frame_count, minimum=2)
+        return Rejected("too_short", "fewer than two frames at the corpus rate", frames=human.frame_count, minimum=2)
     targets, shift = ground_targets(targets, robot, options.fps, options.ground)
-    qpos = solve(robot, targets, options.solver).qpos
+    return _Aim(targets, scale, shift, human.note)
+
+
+def _stand(aim: _Aim, solution: Solution, outside: Postures, options: RetargetOptions) -> Retargeted:
+    """Lift what sinks into the floor."""
+    lift = lift_off_floor(outside.lowest, options.fps, options.ground)
+    qpos = solution.qpos
     qpos[:, 3:7] = rotations.continuous(qpos[:, 3:7])
-    position, rotation = forward_kinematics(robot, qpos)
-    position_error, orientation_error = target_errors(targets, position, rotation)
-    lift = lift_off_floor(robot, position, rotation, options.fps, options.ground)
     qpos[:, 2] += lift
-    motion = RobotMotion(qpos.astype(np.float32), options.fps, note=human.note)
-    return Retargeted(motion, position_error, orientation_error, scale, shift + lift)
+    return Retargeted(
+        motion=RobotMotion(qpos.astype(np.float32), options.fps, note=aim.note),
+        outside=outside.lifted(lift),
+        position_error=solution.position_error,
+        orientation_error=solution.orientation_error,
+        scale=aim.scale,
+        lift=aim.shift + lift,
+    )
 
 
 def warm_up() -> None:
-    """Compile the kernel once, so that processes started afterwards find it in Warp's cache."""
+    """Compile the kernels once, so that processes started afterwards find it in Warp's cache."""
     rest = np.zeros((2, 1, 3)), np.tile([1.0, 0.0, 0.0, 0.0], (2, 1, 1))
-    solve(G1, Targets((0,), *rest, np.ones(1), np.ones(1)))
-
-
-def target_errors(
-    targets: Targets, position: Float[np.ndarray, "T B 3"], rotation: Float[np.ndarray, "T B 4"]
-) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
-    """Mean position [m] and orientation error [rad] over the targets with a weight."""
-    bodies = np.array(targets.bodies)
-    placed, turned = targets.position_weight > 0, targets.rotation_weight > 0
-    distance = np.linalg.norm(position[:, bodies[placed]] - targets.position[:, placed], axis=2)
-    dot = np.abs((rotation[:, bodies[turned]] * targets.rotation[:, turned]).sum(2))
-    return distance.mean(1), 2 * np.arccos(np.minimum(dot, 1.0)).mean(1)
+    solution = solve(G1, Targets((0,), *rest, np.ones(1), np.ones(1)))
+    postures(G1, solution.qpos)

@@ -13,9 +13,10 @@ import warp as wp
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
+from corpus.lanes import LANES_CPU
+from corpus.posture import device_array, lane_tree
 from corpus.robot import Robot
 from retarget import kernel
-from retarget.lanes import LANES_CPU
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class Solution:
     qpos: Float[np.ndarray, "T Q"]
     cost: Float[np.ndarray, " T"]
     """Weighted squared error before the last, tiny step; posture term included."""
+    position_error: Float[np.ndarray, " T"]
+    """Mean distance of the position targets that have a weight from their bodies [m]."""
+    orientation_error: Float[np.ndarray, " T"]
+    """Mean angle between target and body of those that have one [rad]."""
     iterations: Int[np.ndarray, " T"]
 
 
@@ -107,8 +112,9 @@ def solve_clips(
     qpos[:, :3] = state.root_position + problem.centre
     qpos[:, 3:7] = state.root_rotation
     qpos[:, 7:] = state.joints
+    error = state.error / problem.target_count
     return [
-        Solution(qpos[a:b], state.cost[a:b], state.iterations[a:b])
+        Solution(qpos[a:b], state.cost[a:b], error[a:b, 0], error[a:b, 1], state.iterations[a:b])
         for a, b in zip(problem.starts, problem.stops, strict=True)
     ]
 
@@ -121,6 +127,8 @@ class _State:
     root_rotation: Float[np.ndarray, "T 4"]
     joints: Float[np.ndarray, "T N"]
     cost: Float[np.ndarray, " T"]
+    error: Float[np.ndarray, "T 2"]
+    """Sums of the distances and of the angles to the targets."""
     iterations: Int[np.ndarray, " T"]
     """0 where a frame was not reached."""
 
@@ -147,16 +155,19 @@ class _Problem:
         self.clip_of_frame = np.repeat(np.arange(len(clips)), counts)
         bodies = clips[0].bodies
         self.base = bodies.index(0)
-        position, rotation = (
-            np.concatenate([getattr(clip, name) for clip in clips]) for name in ("position", "rotation")
-        )
-        self.centre = position[:, self.base].astype(np.float64)
+        centre = [clip.position[:, self.base] for clip in clips]
+        self.centre = np.concatenate(centre, dtype=np.float64)
+        position = np.empty((self.frame_count, len(bodies), 3), np.float32)
+        for clip, own, start, stop in zip(clips, centre, self.starts, self.stops, strict=True):
+            np.subtract(clip.position, own[:, None], out=position[start:stop], casting="same_kind")
+        rotation = np.concatenate([clip.rotation for clip in clips], dtype=np.float32, casting="same_kind")
         self.base_rotation = rotation[:, self.base]
-        weight2 = np.stack([[clip.position_weight**2, clip.rotation_weight**2] for clip in clips])
-        weight2 = np.repeat(weight2.transpose(0, 2, 1), counts, 0)
+        weights = np.array([(clip.position_weight, clip.rotation_weight) for clip in clips], np.float32) ** 2
+        weight2 = np.repeat(weights.transpose(0, 2, 1), counts, 0)
+        self.target_count = np.repeat(np.maximum((weights > 0).sum(2), 1), counts, 0)
         self.model = _device_model(robot, bodies, rest, device)
         self.targets = {
-            "position": self._put(position - self.centre[:, None], wp.vec3),
+            "position": self._put(position, wp.vec3),
             "rotation": self._put(rotation, wp.vec4),
             "weight2": self._put(weight2, wp.vec2),
         }
@@ -165,10 +176,15 @@ class _Problem:
         """The rest posture, the base at its target."""
         count = len(frames)
         joints = np.broadcast_to(self.rest, (count, len(self.rest)))
-        return _State(np.zeros((count, 3)), self.base_rotation[frames], joints, np.zeros(count), np.zeros(count))
+        return _State(np.zeros((count, 3)), self.base_rotation[frames], joints, *[np.zeros(0)] * 3)
 
     def run(
-        self, firsts: np.ndarray, lengths: np.ndarray, strides: np.ndarray, start: _State, meet: np.ndarray | None = None
+        self,
+        firsts: np.ndarray,
+        lengths: np.ndarray,
+        strides: np.ndarray,
+        start: _State,
+        meet: np.ndarray | None = None,
     ) -> _State:
         """Solve `lengths[r]` frames from `firsts[r]` on, `strides[r]` apart, one after another; results run by run.
 
@@ -179,7 +195,9 @@ class _Problem:
         for name, value in self.targets.items():
             setattr(job, name, value)
         places, count = np.cumsum(lengths) - lengths, int(lengths.sum())
-        job.firsts, job.lengths, job.strides, job.places = (self._put(x, int) for x in (firsts, lengths, strides, places))
+        job.firsts, job.lengths, job.strides, job.places = (
+            self._put(x, int) for x in (firsts, lengths, strides, places)
+        )
         job.start_position = self._put(start.root_position, wp.vec3)
         job.start_rotation = self._put(start.root_rotation, wp.vec4)
         job.start_joints = self._put(start.joints, float)
@@ -193,6 +211,7 @@ class _Problem:
             "out_rotation": wp.zeros(count, dtype=wp.vec4, device=self.device),
             "out_joints": wp.zeros((count, joint_count), dtype=float, device=self.device),
             "out_cost": wp.zeros(count, dtype=float, device=self.device),
+            "out_error": wp.zeros(count, dtype=wp.vec2, device=self.device),
             "out_iterations": wp.zeros(count, dtype=int, device=self.device),
         }
         for name, value in outputs.items():
@@ -212,7 +231,7 @@ class _Problem:
         return _State(*(array.numpy() for array in outputs.values()))
 
     def _put(self, array: np.ndarray, dtype: type) -> wp.array:
-        return _put(array, dtype, self.device)
+        return device_array(array, dtype, self.device)
 
 
 def _mend_jumps(problem: _Problem, state: _State, options: SolverOptions, run_starts: Int[np.ndarray, " R"]) -> None:
@@ -271,14 +290,11 @@ _MODELS: dict[tuple, tuple[Robot, kernel.Model]] = {}
 
 def _make_device_model(robot: Robot, bodies: tuple[int, ...], rest: np.ndarray, device: str) -> kernel.Model:
     """Every body's frame is turned so that its joint's axis is z."""
-    turns = [np.eye(3), *(_frame_about(axis) for axis in robot.joint_axis)]
-    parents = robot.parents
-    own = Rotation.from_quat(robot.body_rotation[:, [1, 2, 3, 0]]).as_matrix()
-    fixed = [turns[parents[b]].T @ own[b] @ turns[b] if b else np.eye(3) for b in range(robot.body_count)]
-    offset = [turns[parents[b]].T @ robot.body_offset[b] if b else np.zeros(3) for b in range(robot.body_count)]
+    frames, offset, fixed = lane_tree(robot)
     # Bodies whose children cannot simply follow them in the order: there the kernel gathers what comes from below.
     gathers = np.zeros(robot.body_count, int)
-    gathers[[parents[b] for b in range(1, robot.body_count) if parents[b] != b - 1]] = 1
+    parents = robot.parents
+    gathers[[parents[body] for body in range(1, robot.body_count) if parents[body] != body - 1]] = 1
     task_of_body = np.full(robot.body_count, -1)
     task_of_body[list(bodies)] = np.arange(len(bodies))
     model = kernel.Model()
@@ -291,20 +307,7 @@ def _make_device_model(robot: Robot, bodies: tuple[int, ...], rest: np.ndarray, 
         ("upper", [0.0, *robot.upper], float),
         ("rest", [0.0, *rest], float),
         ("task_of_body", task_of_body, int),
-        ("axes", Rotation.from_matrix([turns[b] for b in bodies]).as_quat(), wp.quat),
+        ("axes", Rotation.from_matrix(frames[list(bodies)]).as_quat(), wp.quat),
     ):
-        setattr(model, name, _put(np.array(array), dtype, device))
+        setattr(model, name, device_array(array, dtype, device))
     return model
-
-
-def _frame_about(axis: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
-    """A right-handed frame whose third column is the axis."""
-    z = axis / np.linalg.norm(axis)
-    x = np.cross(np.eye(3)[np.argmin(np.abs(z))], z)
-    x /= np.linalg.norm(x)
-    return np.stack([x, np.cross(z, x), z], 1)
-
-
-def _put(array: np.ndarray, dtype: type, device: str) -> wp.array:
-    host = np.ascontiguousarray(array, np.int32 if dtype is int else np.float32)
-    return wp.array(host, dtype=dtype, device=device)

@@ -6,18 +6,18 @@ The pelvis hangs over them by the same ratio; the arms are rebuilt from the robo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from corpus import rotations
 from corpus.errors import Rejected
 from corpus.motion import HumanMotion
-from corpus.resample import resample
+from corpus.resample import band_limit, sample_times
 from corpus.robot import Robot, forward_kinematics
 from corpus.skeleton import Skeleton
 from retarget.correspondence import SIDES, Correspondence, correspondence
+from retarget.place import Place, Places, along, fixed, joint, towards
 from retarget.solver import Targets
 
 LINKS = {
@@ -42,11 +42,6 @@ WEIGHTS: dict[str, tuple[float, float]] = {
 }
 """Position weight [1/m] and orientation weight [1/rad] by segment."""
 
-_SOURCE_ROLES = (
-    "pelvis", "chest",
-    *[f"{side}_{role}" for side in SIDES for role in ("hip", "knee", "ankle", "toe", "shoulder", "elbow", "wrist")],
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Proportions:
@@ -65,31 +60,62 @@ class Proportions:
 
 def build_targets(human: HumanMotion, robot: Robot, fps: float) -> tuple[Targets, float]:
     """Targets at `fps` [Hz], and the scale robot leg / human leg."""
-    table = correspondence(human.skeleton)
-    person = _person(human.skeleton, table)
-    body = _robot_posture(robot)
-    scale = body.proportions.leg / person.leg
-    motion = resample(_only_needed_joints(human, table), fps)
-    at = {role: motion.position[:, i] for i, role in enumerate(_SOURCE_ROLES)}
-    turn = {
-        role: rotations.multiply(
-            motion.rotation[:, i], np.broadcast_to(table.frames[role], motion.rotation[:, i].shape)
-        )
-        for i, role in enumerate(_SOURCE_ROLES)
-        if role in LINKS
-    }
-    place = _places(at, turn, person, body, scale)
-    roles = list(LINKS)
-    rotation = [rotations.multiply(turn[r], np.broadcast_to(body.rotation[r], turn[r].shape)) for r in roles]
-    weights = np.array([WEIGHTS[role.removeprefix("left_").removeprefix("right_")] for role in roles])
+    body = _measured(human.skeleton, robot)
+    joints, position, rotation = body.joints, human.position, human.rotation
+    if human.fps > fps:  # only what is needed is worth filtering
+        position, rotation = band_limit(position[:, joints], rotation[:, joints], human.fps, fps)
+        joints = list(range(len(joints)))
+    times = sample_times(human.frame_count, human.fps, fps)
+    position, rotation = body.places.at(position, rotation, joints, times)
+    weights = np.array([WEIGHTS[role.removeprefix("left_").removeprefix("right_")] for role in LINKS])
     targets = Targets(
-        bodies=tuple(robot.body(LINKS[role]) for role in roles),
-        position=np.stack([place[role] for role in roles], 1),
-        rotation=np.stack(rotation, 1),
+        bodies=tuple(robot.body(link) for link in LINKS.values()),
+        position=position,
+        rotation=rotation,
         position_weight=weights[:, 0],
         rotation_weight=weights[:, 1],
     )
-    return targets, scale
+    return targets, body.scale
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What a person's skeleton means for the robot."""
+
+    robot: Robot
+    joints: list[int]
+    """The joint of each role in `LINKS`."""
+    places: Places
+    scale: float
+    """Robot leg length / human leg length."""
+
+
+def _measured(skeleton: Skeleton, robot: Robot) -> _Measured:
+    """Kept from clip to clip: a data set's takes share few skeletons. The robot is kept too, so that its id stays taken."""
+    rest = None if skeleton.rest_rotation is None else skeleton.rest_rotation.tobytes()
+    key = id(robot), skeleton.name, skeleton.joint_names, skeleton.offsets.tobytes(), skeleton.roles, rest
+    if key not in _MEASURED:
+        if len(_MEASURED) >= 256:
+            _MEASURED.clear()
+        _MEASURED[key] = _measure(skeleton, robot)
+    return _MEASURED[key]
+
+
+_MEASURED: dict[tuple, _Measured] = {}
+
+
+def _measure(skeleton: Skeleton, robot: Robot) -> _Measured:
+    table = correspondence(skeleton)
+    person = _person(skeleton, table)
+    body = _RobotPosture(robot)
+    scale = body.proportions.leg / person.leg
+    places = _places(person, body, scale)
+    packed = Places(
+        {role: places[role] for role in LINKS},
+        np.array([table.frames[role] for role in LINKS]),
+        np.array([body.rotation[role] for role in LINKS]),
+    )
+    return _Measured(robot, [skeleton.index(table.joints[role]) for role in LINKS], packed, scale)
 
 
 class _RobotPosture:
@@ -124,38 +150,22 @@ class _RobotPosture:
         self.yaw_in_hip = {s: at[f"{s}_hip"] - hip[s] for s in SIDES}
 
 
-def _robot_posture(robot: Robot) -> _RobotPosture:
-    """Kept from clip to clip; the robot stands beside its lengths so that its id stays taken."""
-    if id(robot) not in _POSTURES:
-        _POSTURES[id(robot)] = (robot, _RobotPosture(robot))
-    return _POSTURES[id(robot)][1]
-
-
-_POSTURES: dict[int, tuple[Robot, _RobotPosture]] = {}
-
-
-def _places(
-    at: dict[str, np.ndarray], turn: dict[str, np.ndarray], person: Proportions, body: _RobotPosture, scale: float
-) -> dict[str, Float[np.ndarray, "T 3"]]:
-    """World positions of the driven bodies."""
-
-    def along(role: str, vector: np.ndarray) -> np.ndarray:
-        return rotations.rotate(turn[role], np.broadcast_to(vector, at["pelvis"].shape))
-
+def _places(person: Proportions, body: _RobotPosture, scale: float) -> dict[str, Place]:
+    """Where the driven bodies should be in the world, in terms of the person's joints and segments."""
     robot = body.proportions
     # Heights count from the ankle's height over a flat sole, which does not scale like the leg.
-    lift = np.array([0.0, 0.0, robot.ankle_height - scale * person.ankle_height])
-    hips = scale * (at["left_hip"] + at["right_hip"]) / 2 + lift
-    place = {"pelvis": hips - along("pelvis", body.hips_in_pelvis)}
+    lift = fixed(0.0, 0.0, robot.ankle_height - scale * person.ankle_height)
+    hips = joint("left_hip", scale / 2) + joint("right_hip", scale / 2) + lift
+    place = {"pelvis": hips + along("pelvis", -body.hips_in_pelvis)}
     place["chest"] = place["pelvis"] + along("pelvis", body.torso_in_pelvis)
     spread = robot.hip_half_width - scale * person.hip_half_width
     for side, sign in (("left", 1.0), ("right", -1.0)):
         # The robot's hips are wider: the feet go apart along the foot's own left, constant while it stands.
         outwards = np.array([0.0, sign * spread, 0.0])
-        place[f"{side}_ankle"] = scale * at[f"{side}_ankle"] + lift + along(f"{side}_ankle", outwards)
+        place[f"{side}_ankle"] = joint(f"{side}_ankle", scale) + lift + along(f"{side}_ankle", outwards)
         hip = hips + along("pelvis", np.array([0.0, sign * robot.hip_half_width, 0.0]))
         place[f"{side}_hip"] = hip + along(f"{side}_hip", body.yaw_in_hip[side])
-        place[f"{side}_knee"] = hip + robot.thigh * _direction(at[f"{side}_knee"] - at[f"{side}_hip"])
+        place[f"{side}_knee"] = hip + towards(f"{side}_hip", f"{side}_knee", robot.thigh)
         shoulder = place["chest"] + along("chest", body.shoulder_in_torso[side])
         place[f"{side}_shoulder"] = shoulder + along(f"{side}_shoulder", body.yaw_in_shoulder[side])
         place[f"{side}_elbow"] = shoulder + along(f"{side}_shoulder", body.elbow_in_shoulder[side])
@@ -183,18 +193,5 @@ def _person(skeleton: Skeleton, table: Correspondence) -> Proportions:
     return person
 
 
-def _only_needed_joints(human: HumanMotion, table: Correspondence) -> HumanMotion:
-    """Drop the joints no target comes from before anything is computed for them."""
-    order = [human.skeleton.index(table.joints[role]) for role in _SOURCE_ROLES]
-    skeleton = Skeleton(
-        human.skeleton.name, tuple(_SOURCE_ROLES), (-1, *[0] * (len(order) - 1)), human.skeleton.offsets[order]
-    )
-    return replace(human, skeleton=skeleton, position=human.position[:, order], rotation=human.rotation[:, order])
-
-
 def _distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(a - b))
-
-
-def _direction(v: Float[np.ndarray, "T 3"]) -> Float[np.ndarray, "T 3"]:
-    return v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-9)

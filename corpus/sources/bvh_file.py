@@ -17,10 +17,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from corpus import rotations
 from corpus.errors import Rejected
 from corpus.motion import check_fps
-from corpus.skeleton import Skeleton, forward_kinematics
+from corpus.sources.bvh_kernels import read_table, world_poses
 
 MAX_JOINTS, MAX_DEPTH = 1000, 128
 MAX_HEADER_BYTES, MAX_FILE_BYTES = 1 << 20, 1 << 30
@@ -80,28 +79,37 @@ def world_motion(
     """World positions [the file's unit] and orientations of `joints` (default: all), all turned by `root_turn`."""
     wanted = sorted(range(len(file.parents)) if joints is None else joints)
     needed = _with_ancestors(file, wanted)
-    columns = np.ascontiguousarray(file.values.T)
-    turns = _local_rotations(file, columns, needed)
-    places = _local_positions(file, columns, needed)
-    turn = np.broadcast_to(root_turn, turns[0].shape)
-    turns[0], places[0] = rotations.multiply(turn, turns[0]), rotations.rotate(turn, places[0])
     place_of = {joint: i for i, joint in enumerate(needed)}
-    parents = tuple(place_of.get(file.parents[joint], -1) for joint in needed)
-    skeleton = Skeleton("bvh", tuple(file.joint_names[joint] for joint in needed), parents, file.offsets[needed])
-    position, rotation = forward_kinematics(
-        skeleton, places[0], turns.transpose(1, 0, 2), local_position=places.transpose(1, 0, 2)
-    )
+    parents = np.array([place_of.get(file.parents[joint], -1) for joint in needed])
+    first = _first_columns(file)
+    columns = [range(first[joint], first[joint + 1]) for joint in needed]
+    kinds = [_KINDS[channel] for joint in needed for channel in file.channels[joint]]
+    whole = len(needed) == len(file.parents)
+    values = file.values if whole else file.values[:, [column for own in columns for column in own]]
+    starts = np.cumsum([0, *map(len, columns)])
+    position, rotation = world_poses(values, parents, file.offsets[needed], np.array(kinds), starts, root_turn)
+    if len(wanted) == len(needed):
+        return position, rotation
     kept = [place_of[joint] for joint in wanted]
-    return (position, rotation) if len(kept) == len(needed) else (position[:, kept], rotation[:, kept])
+    return position[:, kept], rotation[:, kept]
+
+
+_KINDS = {
+    f"{axis}{kind}": 3 * turns + i
+    for turns, kind in enumerate(("position", "rotation"))
+    for i, axis in enumerate("XYZ")
+}
+"""Channels as `world_poses` takes them."""
 
 
 def bone_offsets(file: BvhFile) -> Float[np.ndarray, "J 3"]:
-    """Each joint's place in its parent's frame: the OFFSET, or the median over time where channels replace it."""
+    """Each joint's place in its parent's frame: the OFFSET, or the median of some frames where channels replace it."""
     offsets = file.offsets.copy()
     if moving := _position_channels(file):
         joints, axes, columns = zip(*moving, strict=True)
-        middle = file.frame_count // 2
-        offsets[joints, axes] = np.partition(file.values.T[list(columns)], middle, axis=1)[:, middle]
+        some = file.values[:: max(1, file.frame_count // 32), list(columns)]
+        middle = len(some) // 2
+        offsets[joints, axes] = np.partition(some, middle, axis=0)[middle]
     return offsets
 
 
@@ -133,30 +141,6 @@ def _position_channels(file: BvhFile) -> list[tuple[int, int, int]]:
     ]
 
 
-def _local_positions(file: BvhFile, columns: Float[np.ndarray, "C T"], joints: list[int]) -> Float[np.ndarray, "K T 3"]:
-    places = np.repeat(file.offsets[joints, None], columns.shape[1], 1)
-    place_of = {joint: i for i, joint in enumerate(joints)}
-    for joint, axis, column in _position_channels(file):
-        if joint in place_of:
-            places[place_of[joint], :, axis] = columns[column]
-    return places
-
-
-def _local_rotations(file: BvhFile, columns: Float[np.ndarray, "C T"], joints: list[int]) -> Float[np.ndarray, "K T 4"]:
-    """All joints with the same order of axes at once."""
-    first = _first_columns(file)
-    groups: dict[str, list[tuple[int, list[int]]]] = {}
-    for i, joint in enumerate(joints):
-        turning = [k for k, channel in enumerate(file.channels[joint]) if channel.endswith("rotation")]
-        order = "".join(file.channels[joint][k][0].lower() for k in turning)
-        groups.setdefault(order, []).append((i, [first[joint] + k for k in turning]))
-    turns = np.empty((len(joints), columns.shape[1], 4))
-    for order, members in groups.items():
-        angles = np.radians(columns[np.array([c for _, c in members], int).reshape(len(members), len(order))])
-        turns[[i for i, _ in members]] = rotations.compose_axes(np.moveaxis(angles, 1, -1), order)
-    return turns
-
-
 # --- the header
 
 
@@ -169,7 +153,9 @@ _Hierarchy = tuple[
 ]
 
 
+@lru_cache(32)
 def _hierarchy(data: bytes) -> _Hierarchy:
+    """Kept: the takes of a data set share their header. Nobody writes to its arrays."""
     reader = _HierarchyReader()
     text = data.decode("utf-8", "backslashreplace").replace("{", "\n{\n").replace("}", "\n}\n")
     for line in text.splitlines():
@@ -295,6 +281,9 @@ def _nominal_rate(text: str, frame_time: float) -> float:
 
 
 def _values(text: bytes, frame_count: int, channel_count: int) -> Float[np.ndarray, "T C"]:
+    if (table := read_table(text, frame_count, channel_count)) is not None:
+        return table
+    # Not plain: look closer, for what is wrong with it or for how else its numbers are written.
     _check_rows(text, frame_count, channel_count)
     values = _parse_numbers(text)
     if values.size != frame_count * channel_count:

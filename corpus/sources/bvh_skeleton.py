@@ -25,6 +25,7 @@ The rest pose stands upright with straight legs; the arms may hang, stand off or
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import tomllib
@@ -152,6 +153,11 @@ def _pattern_mistake(pattern: str) -> str:
 
 def roles_by_name(names: Sequence[str], parents: Sequence[int]) -> dict[str, str]:
     """Role → joint; pelvis and chest are what legs and arms hang on. `Rejected` where names tell no human body."""
+    return dict(_roles_by_name(tuple(names), tuple(parents)))
+
+
+@functools.lru_cache(64)
+def _roles_by_name(names: tuple[str, ...], parents: tuple[int, ...]) -> dict[str, str]:
     plain = {_plain(name): name for name in reversed(names)}
     legs = _limbs(plain, LEGS, ("hip", "knee", "ankle"))
     arms = _limbs(plain, ARMS, ("shoulder", "elbow", "wrist"))

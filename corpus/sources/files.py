@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -50,10 +51,15 @@ def open_path(root: Path, clip: Clip) -> Path:
     if ".." in inside.parts or inside.is_absolute():
         raise Rejected("outside_source", "the path leaves the source folder")
     try:
-        path = (root / os.fsdecode(_bytes(clip.path))).resolve(strict=True)
-        if not path.is_relative_to(root.resolve()):
+        path = root / os.fsdecode(_bytes(clip.path))
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            path = path.resolve(strict=True)
+            status = path.stat()
+        else:
+            path = _resolved(path.parent) / path.name
+        if not path.is_relative_to(_resolved(root)):
             raise Rejected("outside_source", "a link leads out of the source folder")
-        status = path.stat()
         # Never open anything else: a FIFO would wait for a writer for ever.
         if not stat.S_ISREG(status.st_mode):
             raise Rejected("unreadable", "not a regular file")
@@ -65,6 +71,11 @@ def open_path(root: Path, clip: Clip) -> Path:
         # RuntimeError stands for links in a circle, ValueError for a NUL in the name.
         raise Rejected("unreadable", f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}") from None
     return path
+
+
+@functools.lru_cache(1024)
+def _resolved(folder: Path) -> Path:
+    return folder.resolve(strict=True)
 
 
 def content_key(root: Path, clip: Clip) -> Clip:

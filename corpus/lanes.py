@@ -1,13 +1,12 @@
-"""Arithmetic on lanes: every number is a vector of as many numbers as the processor takes at once, one per frame solved.
+"""Arithmetic on lanes, for Warp kernels: every number is a vector of as many numbers as the processor takes at once.
 
-On a CPU the kernel works on `LANES_CPU` frames in step, so that each line below is one SIMD instruction; on a GPU a thread
-is a lane already, and the width is 1. The text of the kernel is the same for both.
+On a CPU a kernel works on `LANES_CPU` frames in step, so that each line below is one SIMD instruction; on a GPU a thread is
+a lane already, and the width is 1. The text of a kernel is the same for both.
 """
 
 # Warp's annotations are for its own compiler; to a type checker they are calls and its scalars are not what they seem.
 # pyright: reportInvalidTypeForm=false, reportGeneralTypeIssues=false, reportReturnType=false, reportOperatorIssue=false
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false
-# ruff: noqa: UP018
 
 import functools
 from types import SimpleNamespace
@@ -138,13 +137,34 @@ def lane_algebra(lanes: int) -> SimpleNamespace:
     @wp.func_native(code("a b", "MAX(a, b)"))
     def maximum(a_: V, b_: V) -> V: ...
 
+    @wp.func_native(code("a b", "MIN(a, b)"))
+    def minimum(a_: V, b_: V) -> V: ...
+
+    @wp.func_native(code("a", "ABS(a)"))
+    def absolute(a_: V) -> V: ...
+
+    @wp.func_native(code("a", "SQRT(a)"))
+    def root(a_: V) -> V: ...
+
+    @wp.func
+    def lowest_lane(a: V) -> float:
+        lowest = a[0]
+        for lane in range(1, wp.static(lanes)):
+            lowest = wp.min(lowest, a[lane])
+        return lowest
+
     @wp.func_native(code("mask a b", "(mask != (F)(0.0f)) ? a : b"))
     def select(mask_: V, a_: V, b_: V) -> V: ...
 
     @wp.func_native(code("a b", "(a <= b) ? (F)(1.0f) : (F)(0.0f)"))
     def at_most(a_: V, b_: V) -> V: ...
 
-    @wp.func_native(code("q g | low high", "(((q <= low) & (g < (F)(0.0f))) | ((q >= high) & (g > (F)(0.0f)))) ? (F)(0.0f) : (F)(1.0f)"))
+    @wp.func_native(
+        code(
+            "q g | low high",
+            "(((q <= low) & (g < (F)(0.0f))) | ((q >= high) & (g > (F)(0.0f)))) ? (F)(0.0f) : (F)(1.0f)",
+        )
+    )
     def is_free(q_: V, g_: V, low_: float, high_: float) -> V: ...
 
     @wp.func_native(code("a", _HALF_ANGLE + _COSINE + "(F)(2.0f) * s * c"))
@@ -376,5 +396,83 @@ def lane_algebra(lanes: int) -> SimpleNamespace:
         r.zy = mul(two, mad(w, x, mul(y, z)))
         r.zz = nmad(two, mad(x, x, mul(y, y)), one)
         return r
+
+    @wp.func
+    def load3(a: wp.array3d(dtype=V), thread: int, row: int, first: int) -> V3:
+        r = V3()
+        r.x = a[thread, row, first]
+        r.y = a[thread, row, first + 1]
+        r.z = a[thread, row, first + 2]
+        return r
+
+    @wp.func
+    def store3(a: wp.array3d(dtype=V), thread: int, row: int, first: int, v: V3):
+        a[thread, row, first] = v.x
+        a[thread, row, first + 1] = v.y
+        a[thread, row, first + 2] = v.z
+
+    @wp.func
+    def load_symmetric(a: wp.array3d(dtype=V), thread: int, row: int, first: int) -> S3:
+        r = S3()
+        r.xx = a[thread, row, first]
+        r.xy = a[thread, row, first + 1]
+        r.xz = a[thread, row, first + 2]
+        r.yy = a[thread, row, first + 3]
+        r.yz = a[thread, row, first + 4]
+        r.zz = a[thread, row, first + 5]
+        return r
+
+    @wp.func
+    def load_matrix(a: wp.array3d(dtype=V), thread: int, row: int, first: int) -> M3:
+        r = M3()
+        r.xx = a[thread, row, first]
+        r.xy = a[thread, row, first + 1]
+        r.xz = a[thread, row, first + 2]
+        r.yx = a[thread, row, first + 3]
+        r.yy = a[thread, row, first + 4]
+        r.yz = a[thread, row, first + 5]
+        r.zx = a[thread, row, first + 6]
+        r.zy = a[thread, row, first + 7]
+        r.zz = a[thread, row, first + 8]
+        return r
+
+    @wp.func
+    def store_matrix(a: wp.array3d(dtype=V), thread: int, row: int, first: int, m: M3):
+        a[thread, row, first] = m.xx
+        a[thread, row, first + 1] = m.xy
+        a[thread, row, first + 2] = m.xz
+        a[thread, row, first + 3] = m.yx
+        a[thread, row, first + 4] = m.yy
+        a[thread, row, first + 5] = m.yz
+        a[thread, row, first + 6] = m.zx
+        a[thread, row, first + 7] = m.zy
+        a[thread, row, first + 8] = m.zz
+
+    @wp.func
+    def gather3(a: wp.array3d(dtype=V), thread: int, row: int, first: int, v: V3):
+        a[thread, row, first] = add(a[thread, row, first], v.x)
+        a[thread, row, first + 1] = add(a[thread, row, first + 1], v.y)
+        a[thread, row, first + 2] = add(a[thread, row, first + 2], v.z)
+
+    @wp.func
+    def gather_symmetric(a: wp.array3d(dtype=V), thread: int, row: int, first: int, m: S3):
+        a[thread, row, first] = add(a[thread, row, first], m.xx)
+        a[thread, row, first + 1] = add(a[thread, row, first + 1], m.xy)
+        a[thread, row, first + 2] = add(a[thread, row, first + 2], m.xz)
+        a[thread, row, first + 3] = add(a[thread, row, first + 3], m.yy)
+        a[thread, row, first + 4] = add(a[thread, row, first + 4], m.yz)
+        a[thread, row, first + 5] = add(a[thread, row, first + 5], m.zz)
+
+    @wp.func
+    def gather_matrix(a: wp.array3d(dtype=V), thread: int, row: int, first: int, m: M3):
+        a[thread, row, first] = add(a[thread, row, first], m.xx)
+        a[thread, row, first + 1] = add(a[thread, row, first + 1], m.xy)
+        a[thread, row, first + 2] = add(a[thread, row, first + 2], m.xz)
+        a[thread, row, first + 3] = add(a[thread, row, first + 3], m.yx)
+        a[thread, row, first + 4] = add(a[thread, row, first + 4], m.yy)
+        a[thread, row, first + 5] = add(a[thread, row, first + 5], m.yz)
+        a[thread, row, first + 6] = add(a[thread, row, first + 6], m.zx)
+        a[thread, row, first + 7] = add(a[thread, row, first + 7], m.zy)
+        a[thread, row, first + 8] = add(a[thread, row, first + 8], m.zz)
 
     return SimpleNamespace(**{name: value for name, value in locals().items() if not name.startswith("_")})

@@ -1,0 +1,77 @@
+"""Double precision in Warp kernels on the CPU: arrays, and quaternions `[w x y z]` by the formulas of `corpus.rotations`."""
+
+# Warp's annotations are for its own compiler; to a type checker they are calls and its scalars are not what they seem.
+# pyright: reportInvalidTypeForm=false, reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportIndexIssue=false, reportReturnType=false
+
+from typing import Any
+
+import numpy as np
+import warp as wp
+
+wp.config.log_level = wp.LOG_ERROR  # before its first use: it greets otherwise
+wp.config.enable_backward = False
+
+
+def view(array: Any, dtype: Any) -> wp.array:
+    """Warp's view of an array on the CPU, copied only where it must be."""
+    kind: Any = np.int32 if dtype is int else np.float64
+    return wp.array(np.ascontiguousarray(array, kind), dtype=dtype, device="cpu", copy=False)
+
+
+@wp.func
+def multiply(a: wp.vec4d, b: wp.vec4d) -> wp.vec4d:
+    """Hamilton product, `[w x y z]`."""
+    return wp.vec4d(
+        a[0] * b[0] - a[1] * b[1] - a[2] * b[2] - a[3] * b[3],
+        a[0] * b[1] + a[1] * b[0] + a[2] * b[3] - a[3] * b[2],
+        a[0] * b[2] - a[1] * b[3] + a[2] * b[0] + a[3] * b[1],
+        a[0] * b[3] + a[1] * b[2] - a[2] * b[1] + a[3] * b[0],
+    )
+
+
+@wp.func
+def rotate(q: wp.vec4d, v: wp.vec3d) -> wp.vec3d:
+    u = wp.vec3d(q[1], q[2], q[3])
+    t = wp.cross(u, v)
+    t = t + t
+    return v + t * q[0] + wp.cross(u, t)
+
+
+@wp.func
+def sine_ratio(t: wp.float64, far: wp.float64) -> wp.float64:
+    """sin(tθ) / sin θ where far = 1 − cos θ ≤ 0.05, as frames of motion have it: eight terms of a series in `far`, exact to 1e-12
+    (Eberly, A Fast and Accurate Algorithm for Computing SLERP)."""
+    square = t * t
+    total = wp.float64(1.0)
+    total = far * total * (wp.float64(8.0 / 17.0) - square * wp.float64(1.0 / 136.0)) + wp.float64(1.0)
+    total = far * total * (wp.float64(7.0 / 15.0) - square * wp.float64(1.0 / 105.0)) + wp.float64(1.0)
+    total = far * total * (wp.float64(6.0 / 13.0) - square * wp.float64(1.0 / 78.0)) + wp.float64(1.0)
+    total = far * total * (wp.float64(5.0 / 11.0) - square * wp.float64(1.0 / 55.0)) + wp.float64(1.0)
+    total = far * total * (wp.float64(4.0 / 9.0) - square * wp.float64(1.0 / 36.0)) + wp.float64(1.0)
+    total = far * total * (wp.float64(3.0 / 7.0) - square * wp.float64(1.0 / 21.0)) + wp.float64(1.0)
+    total = far * total * (wp.float64(2.0 / 5.0) - square * wp.float64(1.0 / 10.0)) + wp.float64(1.0)
+    total = far * total * (wp.float64(1.0 / 3.0) - square * wp.float64(1.0 / 3.0)) + wp.float64(1.0)
+    return t * total
+
+
+@wp.func
+def slerp(a: wp.vec4d, b: wp.vec4d, t: wp.float64) -> wp.vec4d:
+    """From `a` to `b` along the shorter arc."""
+    one = wp.float64(1.0)
+    near = wp.dot(a, b)
+    if near < wp.float64(0.0):
+        b = -b
+        near = -near
+    wa = one - t
+    wb = t
+    far = one - near
+    if far > wp.float64(0.05):
+        angle = wp.acos(near)
+        sine = wp.sin(angle)
+        wa = wp.sin(wa * angle) / sine
+        wb = wp.sin(t * angle) / sine
+    else:
+        wa = sine_ratio(wa, far)
+        wb = sine_ratio(t, far)
+    return wp.normalize(a * wa + b * wb)

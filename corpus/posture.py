@@ -1,0 +1,352 @@
+"""Where the robot's outside is, frame by frame: soles, lowest points, overlaps of its own capsules. One source, CPU and CUDA.
+
+Kinematics run in single precision about the root's place on the ground, so they are exact to a micrometre anywhere.
+"""
+
+# Warp's annotations are for its own compiler; to a type checker they are calls and its scalars are not what they seem.
+# pyright: reportInvalidTypeForm=false, reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportIndexIssue=false, reportReturnType=false
+
+import functools
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import warp as wp
+from jaxtyping import Float, Int
+from scipy.spatial.transform import Rotation
+
+from corpus.lanes import LANES_CPU, lane_algebra
+from corpus.robot import Robot
+
+GROUND_POINTS = ("left_heel", "left_toe", "right_heel", "right_toe")
+"""The columns of `contact`."""
+
+THREADS = 256
+"""Threads a GPU gets, each for its share of the frames; a CPU has one."""
+
+
+@dataclass(frozen=True)
+class Postures:
+    """The robot's outside in every frame; frames last."""
+
+    soles: Float[np.ndarray, "3 P T"]
+    """World x, y and z of the points of both soles: the same material points all the time [m]."""
+    sole_group: Int[np.ndarray, " P"]
+    """Index into `GROUND_POINTS` of each of them."""
+    lowest: Float[np.ndarray, " T"]
+    """Height of the robot's lowest point: sole points and all collision capsules [m]."""
+    lowest_besides_feet: Float[np.ndarray, " T"]
+    """The same without soles and the feet's capsules; infinite where the robot has no others [m]."""
+    overlap: Float[np.ndarray, " T"]
+    """Deepest overlap of two of the robot's own capsules, as deep as MuJoCo's contact; 0 where none touch [m]."""
+
+    def lifted(self, height: Float[np.ndarray, " T"]) -> "Postures":
+        """The same with every frame moved upwards."""
+        soles = self.soles.copy()
+        soles[2] += height
+        lowest, besides = self.lowest + height, self.lowest_besides_feet + height
+        return replace(self, soles=soles, lowest=lowest, lowest_besides_feet=besides)
+
+    def slice(self, start: int, stop: int) -> "Postures":
+        """Frames `start` to `stop`, as views."""
+        part = {name: value[..., start:stop] for name, value in vars(self).items() if name != "sole_group"}
+        return replace(self, **part)
+
+
+def postures(robot: Robot, qpos: Float[np.ndarray, "T Q"], *, device: str = "cpu") -> Postures:
+    """Of every frame of a motion, or of several end to end: frames do not look at each other."""
+    frame_count, joint_count = len(qpos), robot.joint_count
+    on_cpu = wp.get_device(device).is_cpu
+    lanes = LANES_CPU if on_cpu else 1
+    kernel, outline = _build_kernel(lanes), _outline(robot, device)
+    blocks = -(-frame_count // lanes)
+    threads = 1 if on_cpu else min(THREADS, blocks)
+
+    def empty(*shape: int) -> wp.array:
+        return wp.empty(shape, dtype=kernel.V, device=device)
+
+    # Frames last, so that a lane vector is so many frames of one number; the last vector is filled up by the last frame.
+    rows = np.empty((5 + joint_count, blocks * lanes), np.float32)
+    rows[:, :frame_count] = qpos.T[2:]
+    rows[:, frame_count:] = rows[:, frame_count - 1 : frame_count]
+    work = kernel.Work()
+    memory = empty(threads, robot.body_count, 12), empty(threads, len(robot.capsules), 6)
+    work.pose, work.span = memory
+    soles, heights = empty(len(outline.sole_group) * 3, blocks), empty(3, blocks)
+    source = wp.array(rows.reshape(-1, blocks, lanes), dtype=kernel.V, device=device)
+    wp.launch(kernel.measure, dim=threads, inputs=[source, outline.model, work, soles, heights, threads], device=device)
+    sole = soles.numpy().reshape(-1, 3, blocks * lanes)[:, :, :frame_count].transpose(1, 0, 2).astype(np.float64)
+    sole[:2] += np.asarray(qpos[:, :2], np.float64).T[:, None]
+    lowest, besides, overlap = heights.numpy().reshape(3, -1)[:, :frame_count].astype(np.float64)
+    return Postures(sole, outline.sole_group, lowest, np.where(besides > FAR / 2, np.inf, besides), overlap)
+
+
+def lane_tree(robot: Robot) -> tuple[Float[np.ndarray, "B 3 3"], Float[np.ndarray, "B 3"], Float[np.ndarray, "B 3 3"]]:
+    """The tree with every body's frame turned so that its joint turns about z.
+
+    Gives those frames seen from the robot's own, and each body's offset and fixed turn seen from its parent's new frame.
+    """
+    frames = np.array([np.eye(3), *(_frame_about(axis) for axis in robot.joint_axis)])
+    own = Rotation.from_quat(robot.body_rotation[:, [1, 2, 3, 0]]).as_matrix()
+    offset, fixed = np.zeros((robot.body_count, 3)), np.tile(np.eye(3), (robot.body_count, 1, 1))
+    for body in range(1, robot.body_count):
+        up = frames[robot.parents[body]].T
+        offset[body], fixed[body] = up @ robot.body_offset[body], up @ own[body] @ frames[body]
+    return frames, offset, fixed
+
+
+def device_array(array: Any, dtype: type, device: str) -> wp.array:
+    """A single-precision copy on the device."""
+    host = np.ascontiguousarray(array, np.int32 if dtype is int else np.float32)
+    return wp.array(host, dtype=dtype, device=device)
+
+
+def _frame_about(axis: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
+    """A right-handed frame whose third column is the axis."""
+    z = axis / np.linalg.norm(axis)
+    x = np.cross(np.eye(3)[np.argmin(np.abs(z))], z)
+    x /= np.linalg.norm(x)
+    return np.stack([x, np.cross(z, x), z], 1)
+
+
+@wp.struct
+class OutlineModel:
+    """A robot's tree, the points of its soles, its capsules, and which of them can touch."""
+
+    parents: wp.array(dtype=int)
+    offset: wp.array(dtype=wp.vec3)
+    fixed: wp.array(dtype=wp.mat33)
+    sole_body: wp.array(dtype=int)
+    sole_point: wp.array(dtype=wp.vec3)
+    capsule_body: wp.array(dtype=int)
+    capsule_centre: wp.array(dtype=wp.vec3)
+    capsule_half: wp.array(dtype=wp.vec3)
+    capsule_radius: wp.array(dtype=float)
+    capsule_of_foot: wp.array(dtype=int)
+    bundle_one: wp.array(dtype=int)
+    """Bundles of capsules, in pairs: the capsule at the heart of each, and within what distance of the hearts they may
+    touch; then which stretch of the capsule pairs is theirs."""
+    bundle_other: wp.array(dtype=int)
+    bundle_reach: wp.array(dtype=float)
+    bundle_first: wp.array(dtype=int)
+    pair_one: wp.array(dtype=int)
+    pair_other: wp.array(dtype=int)
+
+
+@dataclass(frozen=True)
+class _Outline:
+    robot: Robot
+    model: OutlineModel
+    sole_group: Int[np.ndarray, " P"]
+
+
+_OUTLINES: dict[tuple[int, str], _Outline] = {}
+
+
+def _outline(robot: Robot, device: str) -> _Outline:
+    """From the cache; an outline holds its robot, so that the id cannot become another's."""
+    key = id(robot), device
+    if key not in _OUTLINES:
+        _OUTLINES[key] = _make_outline(robot, device)
+    return _OUTLINES[key]
+
+
+def _make_outline(robot: Robot, device: str) -> _Outline:
+    frames, offset, fixed = lane_tree(robot)
+    soles = [
+        (group, robot.body(body), point)
+        for group, (body, points) in enumerate(robot.ground_points[name] for name in GROUND_POINTS)
+        for point in points
+    ]
+    bodies = np.array([capsule.body for capsule in robot.capsules])
+    ends = np.array([[capsule.start, capsule.end] for capsule in robot.capsules])
+    turned = np.einsum("cji,cej->cei", frames[bodies], ends)
+    feet = {body for _, body, _ in soles}
+    one, other, reach, first, pairs = _bundles(robot, bodies, ends)
+    model = OutlineModel()
+    for name, array, dtype in (
+        ("parents", robot.parents, int),
+        ("offset", offset, wp.vec3),
+        ("fixed", fixed, wp.mat33),
+        ("sole_body", [body for _, body, _ in soles], int),
+        ("sole_point", [frames[body].T @ point for _, body, point in soles], wp.vec3),
+        ("capsule_body", bodies, int),
+        ("capsule_centre", turned.mean(1), wp.vec3),
+        ("capsule_half", (turned[:, 1] - turned[:, 0]) / 2, wp.vec3),
+        ("capsule_radius", [capsule.radius for capsule in robot.capsules], float),
+        ("capsule_of_foot", [capsule.body in feet for capsule in robot.capsules], int),
+        ("bundle_one", one, int),
+        ("bundle_other", other, int),
+        ("bundle_reach", reach, float),
+        ("bundle_first", first, int),
+        ("pair_one", pairs[:, 0], int),
+        ("pair_other", pairs[:, 1], int),
+    ):
+        setattr(model, name, device_array(array, dtype, device))
+    return _Outline(robot, model, np.array([group for group, _, _ in soles]))
+
+
+def _bundles(
+    robot: Robot, bodies: Int[np.ndarray, " C"], ends: Float[np.ndarray, "C 2 3"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Bundle the capsules of bodies that have more than two (a foot's seven are one), and sort the pairs by bundle."""
+    radius = np.array([capsule.radius for capsule in robot.capsules])
+    length = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
+    own = [np.flatnonzero(bodies == body) for body in np.unique(bodies)]
+    groups = [group for of_body in own for group in ([of_body] if len(of_body) > 2 else of_body[:, None])]
+    hearts = np.array([group[length[group].argmax()] for group in groups])
+    home, reach = np.empty(len(bodies), int), np.empty(len(groups))
+    for index, (heart, group) in enumerate(zip(hearts, groups, strict=True)):
+        home[group] = index
+        reach[index] = (np.linalg.norm(ends[group] - ends[heart].mean(0), axis=2) + radius[group, None]).max()
+    bundles = np.sort(home[robot.collision_pairs], axis=1)
+    order = np.lexsort((bundles[:, 1], bundles[:, 0]))
+    (one, other), first = (
+        np.unique(bundles[order], axis=0, return_index=True)[0].T,
+        np.unique(bundles[order], axis=0, return_index=True)[1],
+    )
+    first = np.append(first, len(order))
+    return hearts[one], hearts[other], reach[one] + reach[other], first, robot.collision_pairs[order]
+
+
+FAR = 1.0e6
+
+
+@functools.cache
+def _build_kernel(lanes: int) -> SimpleNamespace:
+    """The kernel `measure` for so many lanes a thread, and the types `V` and `Work` of its scratch memory."""
+    algebra = lane_algebra(lanes)
+    V, V3 = algebra.V, algebra.V3
+    dot, sub, mul, div, mad, sub3 = (
+        algebra.dot, algebra.sub, algebra.mul, algebra.div, algebra.mad, algebra.sub3,
+    )  # fmt: skip
+    mad3, nmad3, place_of, turned_about_z, times_constant, matrix_of_quaternion = (
+        algebra.mad3, algebra.nmad3, algebra.place_of, algebra.turned_about_z, algebra.times_constant,
+        algebra.matrix_of_quaternion,
+    )  # fmt: skip
+    sine, cosine, root, absolute, maximum, minimum, clamp, scale, select, at_most, lowest_lane = (
+        algebra.sine, algebra.cosine, algebra.root, algebra.absolute, algebra.maximum, algebra.minimum, algebra.clamp,
+        algebra.scale, algebra.select, algebra.at_most, algebra.lowest_lane,
+    )  # fmt: skip
+    load3, store3, load_matrix, store_matrix = (
+        algebra.load3, algebra.store3, algebra.load_matrix, algebra.store_matrix,
+    )  # fmt: skip
+
+    @wp.struct
+    class Work:
+        pose: wp.array3d(dtype=V)
+        span: wp.array3d(dtype=V)
+
+    @wp.func
+    def kinematics(thread: int, block: int, qpos: wp.array2d(dtype=V), model: OutlineModel, work: Work):
+        """Turn (9) and place (3) of every body, about the root's place on the ground."""
+        x = qpos[2, block]
+        y = qpos[3, block]
+        z = qpos[4, block]
+        w = qpos[1, block]
+        unit = div(V(1.0), root(mad(x, x, mad(y, y, mad(z, z, mul(w, w))))))
+        turn = matrix_of_quaternion(mul(x, unit), mul(y, unit), mul(z, unit), mul(w, unit))
+        place = V3()
+        place.x = V(0.0)
+        place.y = V(0.0)
+        place.z = qpos[0, block]
+        store_matrix(work.pose, thread, 0, 0, turn)
+        store3(work.pose, thread, 0, 9, place)
+        for body in range(1, model.parents.shape[0]):
+            parent = model.parents[body]
+            if parent != body - 1:
+                turn = load_matrix(work.pose, thread, parent, 0)
+                place = load3(work.pose, thread, parent, 9)
+            angle = qpos[4 + body, block]
+            place = place_of(turn, model.offset[body], place)
+            turn = turned_about_z(times_constant(turn, model.fixed[body]), sine(angle), cosine(angle))
+            store_matrix(work.pose, thread, body, 0, turn)
+            store3(work.pose, thread, body, 9, place)
+
+    @wp.func
+    def gap(apart: V3, u: V3, v: V3) -> V:
+        """Distance of segments with half axes u and v, `apart` from the second's centre to the first's (Ericson, Real-Time
+        Collision Detection, 5.1.9, with parameters from −1 to 1)."""
+        uu = dot(u, u)
+        vv = dot(v, v)
+        uv = dot(u, v)
+        uw = dot(u, apart)
+        vw = dot(v, apart)
+        tiny = V(1.0e-12)
+        determinant = sub(mul(uu, vv), mul(uv, uv))
+        # Nearly parallel: any point of the first will do to begin with, the others follow from it.
+        parallel = at_most(determinant, scale(mul(uu, vv), 5.0e-7))
+        s = clamp(div(sub(mul(uv, vw), mul(vv, uw)), maximum(determinant, tiny)), -1.0, 1.0)
+        s = select(parallel, V(0.0), s)
+        t = clamp(div(mad(uv, s, vw), maximum(vv, tiny)), -1.0, 1.0)
+        s = clamp(div(sub(mul(uv, t), uw), maximum(uu, tiny)), -1.0, 1.0)
+        between = nmad3(v, t, mad3(u, s, apart))
+        return root(dot(between, between))
+
+    @wp.func
+    def deepest_overlap(thread: int, model: OutlineModel, work: Work) -> V:
+        depth = V(0.0)
+        for pair in range(model.bundle_one.shape[0]):
+            hearts = sub3(
+                load3(work.span, thread, model.bundle_one[pair], 0),
+                load3(work.span, thread, model.bundle_other[pair], 0),
+            )
+            reach = model.bundle_reach[pair]
+            if lowest_lane(dot(hearts, hearts)) < reach * reach:
+                for k in range(model.bundle_first[pair], model.bundle_first[pair + 1]):
+                    one = model.pair_one[k]
+                    other = model.pair_other[k]
+                    apart = sub3(load3(work.span, thread, one, 0), load3(work.span, thread, other, 0))
+                    u = load3(work.span, thread, one, 3)
+                    v = load3(work.span, thread, other, 3)
+                    radii = model.capsule_radius[one] + model.capsule_radius[other]
+                    depth = maximum(depth, sub(V(radii), gap(apart, u, v)))
+        return depth
+
+    @wp.kernel(module="unique")
+    def measure(
+        qpos: wp.array2d(dtype=V),
+        model: OutlineModel,
+        work: Work,
+        soles: wp.array2d(dtype=V),
+        heights: wp.array2d(dtype=V),
+        threads: int,
+    ):
+        thread = wp.tid()
+        nothing = V3()
+        nothing.x = V(0.0)
+        nothing.y = V(0.0)
+        nothing.z = V(0.0)
+        for block in range(thread, qpos.shape[1], threads):
+            kinematics(thread, block, qpos, model, work)
+            lowest = V(FAR)
+            besides = V(FAR)
+            for point in range(model.sole_body.shape[0]):
+                body = model.sole_body[point]
+                place = place_of(
+                    load_matrix(work.pose, thread, body, 0),
+                    model.sole_point[point],
+                    load3(work.pose, thread, body, 9),
+                )
+                soles[3 * point, block] = place.x
+                soles[3 * point + 1, block] = place.y
+                soles[3 * point + 2, block] = place.z
+                lowest = minimum(lowest, place.z)
+            for capsule in range(model.capsule_body.shape[0]):
+                body = model.capsule_body[capsule]
+                turn = load_matrix(work.pose, thread, body, 0)
+                centre = place_of(turn, model.capsule_centre[capsule], load3(work.pose, thread, body, 9))
+                half = place_of(turn, model.capsule_half[capsule], nothing)
+                store3(work.span, thread, capsule, 0, centre)
+                store3(work.span, thread, capsule, 3, half)
+                bottom = sub(sub(centre.z, absolute(half.z)), V(model.capsule_radius[capsule]))
+                lowest = minimum(lowest, bottom)
+                if model.capsule_of_foot[capsule] == 0:
+                    besides = minimum(besides, bottom)
+            heights[0, block] = lowest
+            heights[1, block] = besides
+            heights[2, block] = deepest_overlap(thread, model, work)
+
+    return SimpleNamespace(measure=measure, V=V, Work=Work)
