@@ -47,6 +47,8 @@ from retarget.targets import build_targets
 
 MOTIONS = Path(__file__).resolve().parents[2] / "shared" / "bench" / "motions.tar.xz"
 WARM_UP_CLIPS = 3
+BUILDS = 3
+"""The median of so many builds counts."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def main() -> None:
         clips = lay_out(options.motions, work / "bvh", options.clips)
         lay_out(work / "bvh", work / "few", WARM_UP_CLIPS)
         timed_build(work / "few", work / "warm-up")
-        rate, outcome = timed_build(work / "bvh", work / "corpus")
+        runs = [timed_build(work / "bvh", work / f"corpus-{i}") for i in range(BUILDS)]
+        rate, outcome = sorted(runs, key=lambda run: run[0].per_core_second)[BUILDS // 2]
         memory_mb = build({"bvh": work / "bvh"}, work / "by-worker", workers=1).peak_memory_mb
         sample = [clips[i] for i in np.linspace(0, len(clips) - 1, min(options.peer_clips, len(clips))).astype(int)]
         stages = timed_stages(work / "bvh", sample)

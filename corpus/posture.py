@@ -8,6 +8,7 @@ Kinematics run in single precision about the root's place on the ground, so they
 # pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportIndexIssue=false, reportReturnType=false
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -55,6 +56,16 @@ class Postures:
         return replace(self, **part)
 
 
+def end_to_end(parts: Sequence[Postures]) -> Postures:
+    """Those of several motions as if they were one."""
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts], axis=-1)
+        for name in vars(parts[0])
+        if name != "sole_group"
+    }
+    return replace(parts[0], **joined)
+
+
 def postures(robot: Robot, qpos: Float[np.ndarray, "T Q"], *, device: str = "cpu") -> Postures:
     """Of every frame of a motion, or of several end to end: frames do not look at each other."""
     frame_count, joint_count = len(qpos), robot.joint_count
@@ -75,7 +86,7 @@ def postures(robot: Robot, qpos: Float[np.ndarray, "T Q"], *, device: str = "cpu
     memory = empty(threads, robot.body_count, 12), empty(threads, len(robot.capsules), 6)
     work.pose, work.span = memory
     soles, heights = empty(len(outline.sole_group) * 3, blocks), empty(3, blocks)
-    source = wp.array(rows.reshape(-1, blocks, lanes), dtype=kernel.V, device=device)
+    source = wp.array(rows.reshape(-1, blocks, lanes), dtype=kernel.V, device=device, copy=not on_cpu)
     wp.launch(kernel.measure, dim=threads, inputs=[source, outline.model, work, soles, heights, threads], device=device)
     sole = soles.numpy().reshape(-1, 3, blocks * lanes)[:, :, :frame_count].transpose(1, 0, 2).astype(np.float64)
     sole[:2] += np.asarray(qpos[:, :2], np.float64).T[:, None]
@@ -98,9 +109,9 @@ def lane_tree(robot: Robot) -> tuple[Float[np.ndarray, "B 3 3"], Float[np.ndarra
 
 
 def device_array(array: Any, dtype: type, device: str) -> wp.array:
-    """A single-precision copy on the device."""
+    """The array in single precision on the device; on the CPU it may be the very array given."""
     host = np.ascontiguousarray(array, np.int32 if dtype is int else np.float32)
-    return wp.array(host, dtype=dtype, device=device)
+    return wp.array(host, dtype=dtype, device=device, copy=not wp.get_device(device).is_cpu)
 
 
 def _frame_about(axis: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:

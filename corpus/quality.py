@@ -6,6 +6,7 @@ look at the frames before it: where two segments meet there may be a jump.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -55,6 +56,11 @@ class FrameMeasures:
     orientation_error: Float[np.ndarray, " T"]
     contact: Float[np.ndarray, " T"]
     """1 where a heel or toe touches, else 0."""
+
+    def slice(self, start: int, stop: int) -> FrameMeasures:
+        """Frames `start` to `stop`, as views."""
+        part = {name: value[start:stop] for name, value in vars(self).items() if name != "fps"}
+        return FrameMeasures(self.fps, **part)
 
 
 @dataclass(frozen=True)
@@ -140,25 +146,37 @@ def frame_measures(
     *,
     position_error: Float[np.ndarray, " T"] | None = None,
     orientation_error: Float[np.ndarray, " T"] | None = None,
+    starts: Sequence[int] = (0,),
 ) -> FrameMeasures:
-    """Measure every frame; `outside` is `postures(robot, motion.qpos)`. Contacts are detected where the motion has none."""
-    contact = detect_contacts(motion.fps, outside) if motion.contact is None else motion.contact
+    """Measure every frame; `outside` is `postures(robot, motion.qpos)`. Contacts are detected where the motion has none.
+
+    Where several motions lie end to end, `starts` are their first frames: nothing is measured across them.
+    """
+    contact = detect_contacts(motion.fps, outside, starts) if motion.contact is None else motion.contact
     joints = motion.joint_position.astype(np.float64)
-    step = np.abs(np.diff(joints, axis=0, prepend=joints[:1]))
-    root_step = np.diff(motion.root_position, axis=0, prepend=motion.root_position[:1]).astype(np.float64)
-    root_step = np.sqrt(np.einsum("ta,ta->t", root_step, root_step))
+    step = np.zeros_like(joints)
+    np.abs(joints[1:] - joints[:-1], out=step[1:])
+    root_path = motion.root_position.astype(np.float64)
+    root_move = root_path[1:] - root_path[:-1]
+    root_step = np.concatenate([[0.0], np.sqrt(np.einsum("ta,ta->t", root_move, root_move))])
     at_limit = (joints < robot.lower + AT_LIMIT) | (joints > robot.upper - AT_LIMIT)
+    joint_step = np.maximum(step.max(1), _root_turn(motion.root_rotation.astype(np.float64)))
+    speed_use = (step * (motion.fps / robot.speed_limit)).max(1)
+    slide, jerk = _slide(outside, motion.fps), _jerk(joints, motion.fps)
+    for start in starts:
+        joint_step[start] = speed_use[start] = root_step[start] = jerk[start : start + 3] = 0.0
+        slide[start] = np.nan
     missing = np.full(motion.frame_count, np.nan)
     return FrameMeasures(
         fps=motion.fps,
-        slide=_slide(outside, motion.fps),
+        slide=slide,
         lowest=outside.lowest,
         at_limit=np.any(at_limit, axis=1).astype(float),
-        speed_use=(step * (motion.fps / robot.speed_limit)).max(1),
-        jerk=_jerk(joints, motion.fps),
+        speed_use=speed_use,
+        jerk=jerk,
         self_collision=outside.overlap,
         root_speed=root_step * motion.fps,
-        joint_step=np.maximum(step.max(1), _root_turn(motion.root_rotation.astype(np.float64))),
+        joint_step=joint_step,
         root_step=root_step,
         position_error=missing if position_error is None else position_error,
         orientation_error=missing if orientation_error is None else orientation_error,
@@ -174,12 +192,12 @@ def summarise(measures: FrameMeasures, start: int, stop: int) -> Quality:
     jerk = measures.jerk[start + 3 : stop]
     return Quality(
         foot_slide=float(slide.mean()) if len(slide) else 0.0,
-        floating=max(float(np.median(measures.lowest[part])), 0.0),
+        floating=max(_median(measures.lowest[part]), 0.0),
         penetration=max(_high(-measures.lowest[part]), 0.0),
         airborne_s=float(_airborne_s(measures)[part].max(initial=0.0)),
         limit_use=float(measures.at_limit[part].mean()),
         speed_use=float(measures.speed_use[stepped].max(initial=0.0)),
-        jerk=float(np.median(jerk)) if len(jerk) else 0.0,
+        jerk=_median(jerk) if len(jerk) else 0.0,
         self_collision=_high(measures.self_collision[part]),
         root_speed=float(measures.root_speed[stepped].max(initial=0.0)),
         position_error=float(measures.position_error[part].mean()),
@@ -229,6 +247,12 @@ def _airborne_s(measures: FrameMeasures) -> Float[np.ndarray, " T"]:
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
         lasting[start:stop] = (stop - start) / measures.fps
     return lasting
+
+
+def _median(values: Float[np.ndarray, " T"]) -> float:
+    half = len(values) // 2
+    parted = np.partition(values, half)
+    return float(parted[half] if len(values) % 2 else (parted[:half].max() + parted[half]) / 2)
 
 
 def _high(values: Float[np.ndarray, " T"]) -> float:

@@ -333,19 +333,31 @@ def _check_index(path: Path, chunk_count: int, chunk_bytes: int) -> None:
 
 
 def _write_frames(folder: Path, qpos: list[np.ndarray], contact: list[np.ndarray], columns: int) -> None:
+    """Zarr makes the group and its metadata; the one file of data each array has is written here, which is ten times faster:
+    the chunks in order, where each begins and how long it is, and a checksum of that index."""
+    import google_crc32c
     import zarr
 
     group = zarr.open_group(folder, mode="w", zarr_format=3)
     none = np.zeros((0, columns), np.float32), np.zeros((0, CONTACT_COLUMNS), np.uint8)
     for name, parts in (("qpos", [none[0], *qpos]), ("contact", [none[1], *contact])):
-        data = np.concatenate(parts)
-        padded = max(CHUNK, -(-len(data) // CHUNK) * CHUNK)
-        array = group.create_array(
-            name, shape=data.shape, dtype=data.dtype, chunks=(CHUNK, data.shape[1]), shards=(padded, data.shape[1]),
+        count = sum(map(len, parts))
+        padded = max(CHUNK, -(-count // CHUNK) * CHUNK)
+        dtype, width = parts[0].dtype, parts[0].shape[1]
+        group.create_array(
+            name, shape=(count, width), dtype=dtype, chunks=(CHUNK, width), shards=(padded, width),
             compressors=None, filters=None, fill_value=0, config={"write_empty_chunks": True},
         )  # fmt: skip
-        if len(data):
-            array[:] = data
+        if not count:
+            continue
+        size = CHUNK * width * dtype.itemsize
+        index = b"".join(struct.pack("<2Q", begin, size) for begin in range(0, size * padded // CHUNK, size))
+        path = folder / name / "c" / "0" / "0"
+        path.parent.mkdir(parents=True)
+        with path.open("wb") as file:
+            for part in (*parts, np.zeros((padded - count, width), dtype)):
+                file.write(np.ascontiguousarray(part).data)
+            file.write(index + struct.pack("<I", google_crc32c.value(index)))
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]], table_schema: pa.Schema) -> None:

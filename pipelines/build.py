@@ -27,7 +27,7 @@ from corpus.contact import detect_contacts
 from corpus.errors import MotionloomError, RecipeMismatch, Rejected
 from corpus.g1 import G1
 from corpus.motion import Clip, HumanMotion, RobotMotion
-from corpus.posture import postures
+from corpus.posture import end_to_end, postures
 from corpus.quality import FrameMeasures, frame_measures, summarise
 from corpus.resample import resample
 from corpus.segment import cut
@@ -288,23 +288,59 @@ def _load(clip: Clip, root: Path, load: LoadOptions) -> _Loaded:
 
 
 def _finish(batch: list[_Loaded], recipe: Recipe) -> Iterator[Processed]:
-    """Retarget a batch, then measure, cut and judge clip by clip."""
+    """Retarget a batch and measure it, then cut and judge clip by clip."""
     humans = [loaded.raw for loaded in batch if isinstance(loaded.raw, HumanMotion)]
     retargeted = iter(retarget_clips(humans, G1, recipe.retarget))
+    done: list[Retargeted | Rejected | None] = []
     for loaded in batch:
-        if loaded.raw is None:
+        if isinstance(loaded.raw, HumanMotion):
+            done.append(next(retargeted))
+        else:
+            done.append(None if loaded.raw is None else _as_it_is(loaded.raw, recipe))
+    measured = iter(_measure([one for one in done if isinstance(one, Retargeted)], recipe.fps))
+    for loaded, one in zip(batch, done, strict=True):
+        if one is None:
             yield loaded.row, [], None
-            continue
-        done = next(retargeted) if isinstance(loaded.raw, HumanMotion) else _at_corpus_rate(loaded.raw, recipe)
-        if isinstance(done, Rejected):
-            yield _reject(loaded.row, done), [], None
-            continue
-        if isinstance(done, Retargeted):
-            loaded.row["scale"] = float(done.scale)
-        with _naming(loaded.row):
-            motion, measures = _measure(done)
-            segments, lost = _judge(measures, recipe)
-            yield _conclude(loaded.row, motion.frame_count, segments, lost), segments, motion
+        elif isinstance(one, Rejected):
+            yield _reject(loaded.row, one), [], None
+        else:
+            loaded.row["scale"] = one.scale
+            motion, measures = next(measured)
+            with _naming(loaded.row):
+                segments, lost = _judge(measures, recipe)
+                yield _conclude(loaded.row, motion.frame_count, segments, lost), segments, motion
+
+
+def _as_it_is(raw: RobotMotion, recipe: Recipe) -> Retargeted | Rejected:
+    """Motion that came on the robot, at the corpus rate."""
+    motion = resample(raw, recipe.fps)
+    if motion.frame_count < 2:
+        return Rejected("too_short", "fewer than two frames at the corpus rate", frames=raw.frame_count, minimum=2)
+    motion = replace(motion, qpos=np.ascontiguousarray(motion.qpos, np.float32))
+    unknown = np.full(motion.frame_count, np.nan)
+    return Retargeted(motion, postures(G1, motion.qpos), unknown, unknown, None, np.zeros(motion.frame_count))
+
+
+def _measure(done: list[Retargeted], fps: float) -> list[tuple[RobotMotion, FrameMeasures]]:
+    """Motions with their contacts, and their measures frame by frame; all at once."""
+    if not done:
+        return []
+    ends = np.cumsum([one.motion.frame_count for one in done]).tolist()
+    starts = [0, *ends[:-1]]
+    outside = end_to_end([one.outside for one in done])
+    contact = detect_contacts(fps, outside, starts)
+    measures = frame_measures(
+        G1,
+        RobotMotion(np.concatenate([one.motion.qpos for one in done]), fps, contact),
+        outside,
+        position_error=np.concatenate([one.position_error for one in done]),
+        orientation_error=np.concatenate([one.orientation_error for one in done]),
+        starts=starts,
+    )
+    return [
+        (replace(one.motion, contact=contact[start:end]), measures.slice(start, end))
+        for one, start, end in zip(done, starts, ends, strict=True)
+    ]
 
 
 @contextlib.contextmanager
@@ -316,23 +352,6 @@ def _naming(clip: Clip | dict[str, Any]) -> Iterator[None]:
         about = clip if isinstance(clip, dict) else vars(clip)
         error.add_note(f"in {about['source']}:{about['path']}{' [{part}]'.format(**about) if about['part'] else ''}")
         raise
-
-
-def _at_corpus_rate(raw: RobotMotion, recipe: Recipe) -> RobotMotion | Rejected:
-    motion = resample(raw, recipe.fps)
-    if motion.frame_count < 2:
-        return Rejected("too_short", "fewer than two frames at the corpus rate", frames=raw.frame_count, minimum=2)
-    return replace(motion, qpos=np.ascontiguousarray(motion.qpos, np.float32))
-
-
-def _measure(done: Retargeted | RobotMotion) -> tuple[RobotMotion, FrameMeasures]:
-    """The motion with its contacts, and its measures frame by frame."""
-    if isinstance(done, Retargeted):
-        motion, outside, errors = done.motion, done.outside, (done.position_error, done.orientation_error)
-    else:
-        motion, outside, errors = done, postures(G1, done.qpos), (None, None)
-    motion = replace(motion, contact=detect_contacts(motion.fps, outside))
-    return motion, frame_measures(G1, motion, outside, position_error=errors[0], orientation_error=errors[1])
 
 
 def _judge(measures: FrameMeasures, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[str, int]]:

@@ -257,11 +257,8 @@ def _clip_table(clips: Iterable[Clip], bytes_per_frame: float, *, chunk: int = 1
 
 
 def _file_digest(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    with path.open("rb", buffering=0) as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _digest(text: str) -> str:

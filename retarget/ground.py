@@ -57,8 +57,8 @@ def _floor_height(
     votes = []
     for side, height in soles.items():
         foot = targets.bodies.index(robot.body(robot.ground_points[f"{side}_heel"][0]))
-        speed = np.linalg.norm(differentiate(targets.position[:, foot], fps), axis=1)
-        votes.append(height[speed < options.planted_speed])
+        velocity = differentiate(targets.position[:, foot], fps)
+        votes.append(height[np.einsum("ta,ta->t", velocity, velocity) < options.planted_speed**2])
     planted = np.concatenate(votes)
     if len(planted) >= max(2.0, options.planted_share * targets.frame_count):
         return _most_common(planted)
@@ -89,7 +89,8 @@ def _most_common(heights: Float[np.ndarray, " V"], width: float = 0.02) -> float
     ordered = np.sort(heights)
     ends = np.searchsorted(ordered, ordered + width, side="right")
     best = int(np.argmax(ends - np.arange(len(ordered))))
-    return float(np.median(ordered[best : ends[best]]))
+    last = ends[best] - 1
+    return float(ordered[(best + last) // 2] + ordered[(best + last + 1) // 2]) / 2
 
 
 def _envelope(depth: Float[np.ndarray, " T"], fps: float, window_s: float) -> Float[np.ndarray, " T"]:

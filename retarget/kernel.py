@@ -35,8 +35,6 @@ class Model:
     """A robot's tree; B bodies, body 0 the base. Parents come before their children."""
 
     parents: wp.array(dtype=int)
-    gathers: wp.array(dtype=int)
-    """1 where a body other than the next one hangs on this body."""
     offset: wp.array(dtype=wp.vec3)
     fixed: wp.array(dtype=wp.mat33)
     lower: wp.array(dtype=float)
@@ -62,9 +60,8 @@ class Job:
     start_position: wp.array(dtype=wp.vec3)
     start_rotation: wp.array(dtype=wp.vec4)
     start_joints: wp.array2d(dtype=float)
-    meet_joints: wp.array2d(dtype=float)
-    meet_within: float
-    """A run ends where it comes this close to a posture known before [rad]; 0: it never does."""
+    cost_to_beat: wp.array(dtype=float)
+    """Of each frame; a run ends with the first frame that does not fall below it."""
     position: wp.array2d(dtype=wp.vec3)
     rotation: wp.array2d(dtype=wp.vec4)
     weight2: wp.array2d(dtype=wp.vec2)
@@ -85,7 +82,6 @@ class Job:
 WORK = {
     "turn": ("B", 9),
     "place": ("B", 3),
-    "wrench": ("K", 6),
     "gathered": ("B", 33),
     "force_per_rate": ("B", 6),
     "pivot": ("B", 1),
@@ -140,7 +136,6 @@ def build_kernel(lanes: int) -> SimpleNamespace:
     class Work:
         turn: wp.array3d(dtype=V)
         place: wp.array3d(dtype=V)
-        wrench: wp.array3d(dtype=V)
         gathered: wp.array3d(dtype=V)
         force_per_rate: wp.array3d(dtype=V)
         pivot: wp.array3d(dtype=V)
@@ -158,19 +153,48 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         fresh: wp.array3d(dtype=V)
 
     @wp.func
-    def aim(thread: int, task: int, turn: M3, place: V3, base: V3, work: Work) -> V:
-        """The wrench of a target on its body and how far it is off, written to `work`; gives its part of the cost."""
+    def aim(thread: int, body: int, task: int, turn: M3, place: V3, base: V3, work: Work) -> V:
+        """The inertia and wrench of a body's target and how far it is off, written to `work`; gives its part of the cost."""
         error = sub3(sub3(load3(work.target, thread, task, 9), base), place)
         turn_error = rotation_error(load_matrix(work.target, thread, task, 0), turn)
         mass = work.target[thread, task, 12]
         stiffness = work.target[thread, task, 13]
+        lever = scale3(place, mass)
+        square_x = mul(lever.x, place.x)
+        square_y = mul(lever.y, place.y)
+        square_z = mul(lever.z, place.z)
+        nothing = V(0.0)
+        work.gathered[thread, body, 0] = add(stiffness, add(square_y, square_z))
+        work.gathered[thread, body, 1] = nmad(lever.x, place.y, nothing)
+        work.gathered[thread, body, 2] = nmad(lever.x, place.z, nothing)
+        work.gathered[thread, body, 3] = add(stiffness, add(square_x, square_z))
+        work.gathered[thread, body, 4] = nmad(lever.y, place.z, nothing)
+        work.gathered[thread, body, 5] = add(stiffness, add(square_x, square_y))
+        work.gathered[thread, body, 6] = nothing
+        work.gathered[thread, body, 7] = sub(nothing, lever.z)
+        work.gathered[thread, body, 8] = lever.y
+        work.gathered[thread, body, 9] = lever.z
+        work.gathered[thread, body, 10] = nothing
+        work.gathered[thread, body, 11] = sub(nothing, lever.x)
+        work.gathered[thread, body, 12] = sub(nothing, lever.y)
+        work.gathered[thread, body, 13] = lever.x
+        work.gathered[thread, body, 14] = nothing
+        work.gathered[thread, body, 15] = mass
+        work.gathered[thread, body, 16] = nothing
+        work.gathered[thread, body, 17] = nothing
+        work.gathered[thread, body, 18] = mass
+        work.gathered[thread, body, 19] = nothing
+        work.gathered[thread, body, 20] = mass
         force = scale3(error, mass)
-        store3(work.wrench, thread, task, 0, add3(scale3(turn_error, stiffness), cross(place, force)))
-        store3(work.wrench, thread, task, 3, force)
+        torque = add3(scale3(turn_error, stiffness), cross(place, force))
+        store3(work.gathered, thread, body, 21, torque)
+        store3(work.gathered, thread, body, 24, force)
+        store3(work.gathered, thread, body, 27, torque)
+        store3(work.gathered, thread, body, 30, force)
         square = dot(error, error)
         turn_square = dot(turn_error, turn_error)
-        distance = select(mass, root(square), V(0.0))
-        angle = select(stiffness, root(turn_square), V(0.0))
+        distance = select(mass, root(square), nothing)
+        angle = select(stiffness, root(turn_square), nothing)
         work.trial_error[thread, 0, 0] = add(work.trial_error[thread, 0, 0], distance)
         work.trial_error[thread, 0, 1] = add(work.trial_error[thread, 0, 1], angle)
         return mad(mass, square, mul(stiffness, turn_square))
@@ -191,22 +215,23 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         place.z = V(0.0)
         store_matrix(work.turn, thread, 0, 0, turn)
         store3(work.place, thread, 0, 0, place)
-        cost = aim(thread, model.task_of_body[0], turn, place, base, work)
+        cost = aim(thread, 0, model.task_of_body[0], turn, place, base, work)
         for body in range(1, model.parents.shape[0]):
             parent = model.parents[body]
-            if parent != body - 1:
-                turn = load_matrix(work.turn, thread, parent, 0)
-                place = load3(work.place, thread, parent, 0)
-            place = place_of(turn, model.offset[body], place)
+            above = load_matrix(work.turn, thread, parent, 0)
+            at = place_of(above, model.offset[body], load3(work.place, thread, parent, 0))
             angle = work.trial[thread, body, 0]
-            turn = turned_about_z(times_constant(turn, model.fixed[body]), sine(angle), cosine(angle))
-            store_matrix(work.turn, thread, body, 0, turn)
-            store3(work.place, thread, body, 0, place)
+            own = turned_about_z(times_constant(above, model.fixed[body]), sine(angle), cosine(angle))
+            store_matrix(work.turn, thread, body, 0, own)
+            store3(work.place, thread, body, 0, at)
             away = sub(angle, V(model.rest[body]))
             cost = scale_add(mul(away, away), posture2, cost)
             task = model.task_of_body[body]
             if task >= 0:
-                cost = add(cost, aim(thread, task, turn, place, base, work))
+                cost = add(cost, aim(thread, body, task, own, at, base, work))
+            else:
+                for k in range(33):
+                    work.gathered[thread, body, k] = V(0.0)
         return cost
 
     @wp.func
@@ -226,120 +251,78 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         limit that is pushed outwards is held: its pivot is 0. Then the base's 6×6 block, then every joint downwards.
         """
         count = model.parents.shape[0]
-        body = count - 1
-        ww = S3()
-        wv = M3()
-        vv = S3()
-        tw = V3()
-        tv = V3()
-        gw = V3()
-        gv = V3()
-        begins = int(1)
-        while body >= 0:
-            if begins > 0:
-                ww = load_symmetric(work.gathered, thread, body, 0)
-                wv = load_matrix(work.gathered, thread, body, 6)
-                vv = load_symmetric(work.gathered, thread, body, 15)
-                tw = load3(work.gathered, thread, body, 21)
-                tv = load3(work.gathered, thread, body, 24)
-                gw = load3(work.gathered, thread, body, 27)
-                gv = load3(work.gathered, thread, body, 30)
-                for k in range(33):
-                    work.gathered[thread, body, k] = V(0.0)
-            begins = int(0)
-            place = load3(work.place, thread, body, 0)
-            task = model.task_of_body[body]
-            if task >= 0:
-                mass = work.target[thread, task, 12]
-                mx = mul(place.x, mass)
-                my = mul(place.y, mass)
-                mz = mul(place.z, mass)
-                mxx = mul(mx, place.x)
-                myy = mul(my, place.y)
-                mzz = mul(mz, place.z)
-                ww = plus_diagonal(ww, work.target[thread, task, 13])
-                ww.xx = add(ww.xx, add(myy, mzz))
-                ww.yy = add(ww.yy, add(mxx, mzz))
-                ww.zz = add(ww.zz, add(mxx, myy))
-                ww.xy = nmad(mx, place.y, ww.xy)
-                ww.xz = nmad(mx, place.z, ww.xz)
-                ww.yz = nmad(my, place.z, ww.yz)
-                wv.xy = sub(wv.xy, mz)
-                wv.xz = add(wv.xz, my)
-                wv.yx = add(wv.yx, mz)
-                wv.yz = sub(wv.yz, mx)
-                wv.zx = sub(wv.zx, my)
-                wv.zy = add(wv.zy, mx)
-                vv = plus_diagonal(vv, mass)
-                torque = load3(work.wrench, thread, task, 0)
-                force = load3(work.wrench, thread, task, 3)
-                tw = add3(tw, torque)
-                tv = add3(tv, force)
-                gw = add3(gw, torque)
-                gv = add3(gv, force)
-            if body > 0:
-                sw = joint_axis(thread, body, work)
-                sv = cross(place, sw)
-                angle = work.trial[thread, body, 0]
-                pull = scale(sub(V(model.rest[body]), angle), posture2)
-                gradient = add(add(dot(sw, gw), dot(sv, gv)), pull)
-                uw = add3(symmetric_times(ww, sw), times(wv, sv))
-                uv = add3(transposed_times(wv, sw), symmetric_times(vv, sv))
-                inertia = add(add(dot(sw, uw), dot(sv, uv)), add(damping, V(posture2)))
-                drive = add(add(dot(sw, tw), dot(sv, tv)), pull)
-                pivot = div(is_free(angle, gradient, model.lower[body], model.upper[body]), inertia)
-                store3(work.force_per_rate, thread, body, 0, uw)
-                store3(work.force_per_rate, thread, body, 3, uv)
-                work.pivot[thread, body, 0] = pivot
-                work.step[thread, body, 0] = drive
-                pw = scale3(uw, pivot)
-                pv = scale3(uv, pivot)
-                ww = minus_outer_symmetric(ww, pw, uw)
-                wv = minus_outer(wv, pw, uv)
-                vv = minus_outer_symmetric(vv, pv, uv)
-                tw = nmad3(pw, drive, tw)
-                tv = nmad3(pv, drive, tv)
-                parent = model.parents[body]
-                if model.gathers[parent] > 0:
-                    gather_symmetric(work.gathered, thread, parent, 0, ww)
-                    gather_matrix(work.gathered, thread, parent, 6, wv)
-                    gather_symmetric(work.gathered, thread, parent, 15, vv)
-                    gather3(work.gathered, thread, parent, 21, tw)
-                    gather3(work.gathered, thread, parent, 24, tv)
-                    gather3(work.gathered, thread, parent, 27, gw)
-                    gather3(work.gathered, thread, parent, 30, gv)
-                    begins = int(1)
-            body -= 1
-        across = inverse(plus_diagonal(vv, damping))
-        mixed = times_symmetric(wv, across)
+        for back in range(count - 1):
+            body = count - 1 - back
+            ww = load_symmetric(work.gathered, thread, body, 0)
+            wv = load_matrix(work.gathered, thread, body, 6)
+            vv = load_symmetric(work.gathered, thread, body, 15)
+            tw = load3(work.gathered, thread, body, 21)
+            tv = load3(work.gathered, thread, body, 24)
+            gw = load3(work.gathered, thread, body, 27)
+            gv = load3(work.gathered, thread, body, 30)
+            sw = joint_axis(thread, body, work)
+            sv = cross(load3(work.place, thread, body, 0), sw)
+            angle = work.trial[thread, body, 0]
+            pull = scale(sub(V(model.rest[body]), angle), posture2)
+            gradient = add(add(dot(sw, gw), dot(sv, gv)), pull)
+            uw = add3(symmetric_times(ww, sw), times(wv, sv))
+            uv = add3(transposed_times(wv, sw), symmetric_times(vv, sv))
+            inertia = add(add(dot(sw, uw), dot(sv, uv)), add(damping, V(posture2)))
+            drive = add(add(dot(sw, tw), dot(sv, tv)), pull)
+            pivot = div(is_free(angle, gradient, model.lower[body], model.upper[body]), inertia)
+            store3(work.force_per_rate, thread, body, 0, uw)
+            store3(work.force_per_rate, thread, body, 3, uv)
+            work.pivot[thread, body, 0] = pivot
+            work.step[thread, body, 0] = drive
+            pw = scale3(uw, pivot)
+            pv = scale3(uv, pivot)
+            parent = model.parents[body]
+            gather_symmetric(work.gathered, thread, parent, 0, minus_outer_symmetric(ww, pw, uw))
+            gather_matrix(work.gathered, thread, parent, 6, minus_outer(wv, pw, uv))
+            gather_symmetric(work.gathered, thread, parent, 15, minus_outer_symmetric(vv, pv, uv))
+            gather3(work.gathered, thread, parent, 21, nmad3(pw, drive, tw))
+            gather3(work.gathered, thread, parent, 24, nmad3(pv, drive, tv))
+            gather3(work.gathered, thread, parent, 27, gw)
+            gather3(work.gathered, thread, parent, 30, gv)
+        base_ww = load_symmetric(work.gathered, thread, 0, 0)
+        base_wv = load_matrix(work.gathered, thread, 0, 6)
+        base_tw = load3(work.gathered, thread, 0, 21)
+        base_tv = load3(work.gathered, thread, 0, 24)
+        across = inverse(plus_diagonal(load_symmetric(work.gathered, thread, 0, 15), damping))
+        mixed = times_symmetric(base_wv, across)
         schur = S3()
-        schur.xx = nmad(mixed.xx, wv.xx, nmad(mixed.xy, wv.xy, nmad(mixed.xz, wv.xz, add(ww.xx, damping))))
-        schur.xy = nmad(mixed.xx, wv.yx, nmad(mixed.xy, wv.yy, nmad(mixed.xz, wv.yz, ww.xy)))
-        schur.xz = nmad(mixed.xx, wv.zx, nmad(mixed.xy, wv.zy, nmad(mixed.xz, wv.zz, ww.xz)))
-        schur.yy = nmad(mixed.yx, wv.yx, nmad(mixed.yy, wv.yy, nmad(mixed.yz, wv.yz, add(ww.yy, damping))))
-        schur.yz = nmad(mixed.yx, wv.zx, nmad(mixed.yy, wv.zy, nmad(mixed.yz, wv.zz, ww.yz)))
-        schur.zz = nmad(mixed.zx, wv.zx, nmad(mixed.zy, wv.zy, nmad(mixed.zz, wv.zz, add(ww.zz, damping))))
-        w = symmetric_times(inverse(schur), sub3(tw, times(mixed, tv)))
-        v = symmetric_times(across, sub3(tv, transposed_times(wv, w)))
+        schur.xx = nmad(
+            mixed.xx, base_wv.xx, nmad(mixed.xy, base_wv.xy, nmad(mixed.xz, base_wv.xz, add(base_ww.xx, damping)))
+        )
+        schur.xy = nmad(mixed.xx, base_wv.yx, nmad(mixed.xy, base_wv.yy, nmad(mixed.xz, base_wv.yz, base_ww.xy)))
+        schur.xz = nmad(mixed.xx, base_wv.zx, nmad(mixed.xy, base_wv.zy, nmad(mixed.xz, base_wv.zz, base_ww.xz)))
+        schur.yy = nmad(
+            mixed.yx, base_wv.yx, nmad(mixed.yy, base_wv.yy, nmad(mixed.yz, base_wv.yz, add(base_ww.yy, damping)))
+        )
+        schur.yz = nmad(mixed.yx, base_wv.zx, nmad(mixed.yy, base_wv.zy, nmad(mixed.yz, base_wv.zz, base_ww.yz)))
+        schur.zz = nmad(
+            mixed.zx, base_wv.zx, nmad(mixed.zy, base_wv.zy, nmad(mixed.zz, base_wv.zz, add(base_ww.zz, damping)))
+        )
+        w = symmetric_times(inverse(schur), sub3(base_tw, times(mixed, base_tv)))
+        v = symmetric_times(across, sub3(base_tv, transposed_times(base_wv, w)))
         store3(work.velocity, thread, 0, 0, w)
         store3(work.velocity, thread, 0, 3, v)
         largest = max_abs(max_abs(max_abs(scale(max_abs(max_abs(max_abs(V(0.0), v.x), v.y), v.z), 3.0), w.x), w.y), w.z)
         for body in range(1, count):
             parent = model.parents[body]
-            if parent != body - 1:
-                w = load3(work.velocity, thread, parent, 0)
-                v = load3(work.velocity, thread, parent, 3)
-            uw = load3(work.force_per_rate, thread, body, 0)
-            uv = load3(work.force_per_rate, thread, body, 3)
-            turn = mul(sub(sub(work.step[thread, body, 0], dot(uw, w)), dot(uv, v)), work.pivot[thread, body, 0])
+            above_w = load3(work.velocity, thread, parent, 0)
+            above_v = load3(work.velocity, thread, parent, 3)
+            given = add(
+                dot(load3(work.force_per_rate, thread, body, 0), above_w),
+                dot(load3(work.force_per_rate, thread, body, 3), above_v),
+            )
+            turn = mul(sub(work.step[thread, body, 0], given), work.pivot[thread, body, 0])
             work.step[thread, body, 0] = turn
             largest = max_abs(largest, turn)
-            sw = joint_axis(thread, body, work)
-            w = mad3(sw, turn, w)
-            v = mad3(cross(load3(work.place, thread, body, 0), sw), turn, v)
-            if model.gathers[body] > 0:
-                store3(work.velocity, thread, body, 0, w)
-                store3(work.velocity, thread, body, 3, v)
+            axis = joint_axis(thread, body, work)
+            store3(work.velocity, thread, body, 0, mad3(axis, turn, above_w))
+            lever = cross(load3(work.place, thread, body, 0), axis)
+            store3(work.velocity, thread, body, 3, mad3(lever, turn, above_v))
         return largest
 
     @wp.func
@@ -383,7 +366,7 @@ def build_kernel(lanes: int) -> SimpleNamespace:
     def write_frame(
         thread: int, lane: int, frame: int, place: int, used: int, job: Job, model: Model, work: Work
     ) -> int:
-        """Gives 1 where the posture is one known before."""
+        """Gives 1 where the cost is as low as was asked for."""
         base = work.trial_root
         job.out_position[place] = wp.vec3(base[thread, 0, 0][lane], base[thread, 0, 1][lane], base[thread, 0, 2][lane])
         job.out_rotation[place] = wp.vec4(
@@ -392,13 +375,9 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         job.out_cost[place] = work.cost[thread, 0, 0][lane]
         job.out_error[place] = wp.vec2(work.error[thread, 0, 0][lane], work.error[thread, 0, 1][lane])
         job.out_iterations[place] = used
-        apart = float(0.0)
         for body in range(1, model.parents.shape[0]):
-            angle = work.trial[thread, body, 0][lane]
-            job.out_joints[place, body - 1] = angle
-            if job.meet_within > 0.0:
-                apart = wp.max(apart, wp.abs(angle - job.meet_joints[frame, body - 1]))
-        if apart < job.meet_within:
+            job.out_joints[place, body - 1] = work.trial[thread, body, 0][lane]
+        if work.cost[thread, 0, 0][lane] < job.cost_to_beat[frame]:
             return 1
         return 0
 
@@ -465,14 +444,14 @@ def build_kernel(lanes: int) -> SimpleNamespace:
             for lane in range(lane_count):
                 if state[thread, lane, 5] > 0:
                     frame = state[thread, lane, 0]
-                    met = int(0)
+                    good = int(0)
                     if frame >= 0:
-                        met = write_frame(
+                        good = write_frame(
                             thread, lane, frame, state[thread, lane, 6], state[thread, lane, 3], job, model, work
                         )
                         state[thread, lane, 6] = state[thread, lane, 6] + 1
                     new = int(-1)
-                    if frame >= 0 and state[thread, lane, 2] > 0 and met == 0:
+                    if frame >= 0 and state[thread, lane, 2] > 0 and good > 0:
                         new = frame + state[thread, lane, 1]
                         state[thread, lane, 2] = state[thread, lane, 2] - 1
                         state[thread, lane, 4] = job.later_iterations

@@ -39,8 +39,8 @@ class Retargeted:
     """Mean distance of the position targets that count from their bodies, before grounding [m]."""
     orientation_error: Float[np.ndarray, " T"]
     """Mean angle between target and body [rad]."""
-    scale: float
-    """Robot leg length / human leg length."""
+    scale: float | None
+    """Robot leg length / human leg length; None for motion that came on the robot."""
     lift: Float[np.ndarray, " T"]
     """How far the grounding moved each frame upwards [m]."""
 

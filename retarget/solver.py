@@ -163,8 +163,8 @@ class _Problem:
         rotation = np.concatenate([clip.rotation for clip in clips], dtype=np.float32, casting="same_kind")
         self.base_rotation = rotation[:, self.base]
         weights = np.array([(clip.position_weight, clip.rotation_weight) for clip in clips], np.float32) ** 2
-        weight2 = np.repeat(weights.transpose(0, 2, 1), counts, 0)
-        self.target_count = np.repeat(np.maximum((weights > 0).sum(2), 1), counts, 0)
+        weight2 = weights.transpose(0, 2, 1)[self.clip_of_frame]
+        self.target_count = np.maximum((weights > 0).sum(2), 1)[self.clip_of_frame]
         self.model = _device_model(robot, bodies, rest, device)
         self.targets = {
             "position": self._put(position, wp.vec3),
@@ -184,11 +184,11 @@ class _Problem:
         lengths: np.ndarray,
         strides: np.ndarray,
         start: _State,
-        meet: np.ndarray | None = None,
+        cost_to_beat: np.ndarray | None = None,
     ) -> _State:
         """Solve `lengths[r]` frames from `firsts[r]` on, `strides[r]` apart, one after another; results run by run.
 
-        With `meet`, postures of all frames, a run ends where it falls in with them.
+        With `cost_to_beat`, of all frames, a run ends where it does not fall below it.
         """
         options, joint_count = self.options, self.robot.joint_count
         job = kernel.Job()
@@ -201,9 +201,9 @@ class _Problem:
         job.start_position = self._put(start.root_position, wp.vec3)
         job.start_rotation = self._put(start.root_rotation, wp.vec4)
         job.start_joints = self._put(start.joints, float)
-        job.meet_joints = self._put(np.zeros((1, joint_count)) if meet is None else meet, float)
-        job.meet_within = 0.0 if meet is None else 2 * options.tolerance
-        job.first_iterations = options.first_iterations if meet is None else options.iterations
+        first = cost_to_beat is None
+        job.cost_to_beat = self._put(np.full(self.frame_count, np.inf) if first else cost_to_beat, float)
+        job.first_iterations = options.first_iterations if first else options.iterations
         job.later_iterations = options.iterations
         job.tolerance, job.posture2 = options.tolerance, options.posture_weight**2
         outputs = {
@@ -263,12 +263,13 @@ def _carry_across(problem: _Problem, state: _State, broken: np.ndarray) -> list[
     strides = np.repeat([1, -1], len(broken))
     room = np.concatenate([problem.stops[clip] - broken, broken - problem.starts[clip]])
     lengths = np.minimum(problem.options.run_length, room)
-    other = problem.run(firsts, lengths, strides, state[leaders], meet=state.joints)
+    to_beat = state.cost * 0.999 - 1e-4
+    other = problem.run(firsts, lengths, strides, state[leaders], to_beat)
     won, place = [], 0
     for first, length, stride in zip(firsts, lengths, strides, strict=True):
         frames, found = first + stride * np.arange(length), np.arange(place, place + length)
         place += length
-        better = (other.iterations[found] > 0) & (other.cost[found] < state.cost[frames] * 0.999 - 1e-4)
+        better = (other.iterations[found] > 0) & (other.cost[found] < to_beat[frames])
         count = length if better.all() else int(np.argmin(better))
         if count:
             state.take(frames[:count], other[found[:count]])
@@ -291,16 +292,11 @@ _MODELS: dict[tuple, tuple[Robot, kernel.Model]] = {}
 def _make_device_model(robot: Robot, bodies: tuple[int, ...], rest: np.ndarray, device: str) -> kernel.Model:
     """Every body's frame is turned so that its joint's axis is z."""
     frames, offset, fixed = lane_tree(robot)
-    # Bodies whose children cannot simply follow them in the order: there the kernel gathers what comes from below.
-    gathers = np.zeros(robot.body_count, int)
-    parents = robot.parents
-    gathers[[parents[body] for body in range(1, robot.body_count) if parents[body] != body - 1]] = 1
     task_of_body = np.full(robot.body_count, -1)
     task_of_body[list(bodies)] = np.arange(len(bodies))
     model = kernel.Model()
     for name, array, dtype in (
-        ("parents", parents, int),
-        ("gathers", gathers, int),
+        ("parents", robot.parents, int),
         ("offset", offset, wp.vec3),
         ("fixed", fixed, wp.mat33),
         ("lower", [0.0, *robot.lower], float),

@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from corpus.errors import Rejected
 from corpus.motion import check_fps
-from corpus.sources.bvh_kernels import read_table, world_poses
+from corpus.sources.bvh_kernels import JointTree, read_table
 
 MAX_JOINTS, MAX_DEPTH = 1000, 128
 MAX_HEADER_BYTES, MAX_FILE_BYTES = 1 << 20, 1 << 30
@@ -77,37 +77,39 @@ def world_motion(
     file: BvhFile, root_turn: Float[np.ndarray, " 4"], joints: Collection[int] | None = None
 ) -> tuple[Float[np.ndarray, "T K 3"], Float[np.ndarray, "T K 4"]]:
     """World positions [the file's unit] and orientations of `joints` (default: all), all turned by `root_turn`."""
-    wanted = sorted(range(len(file.parents)) if joints is None else joints)
-    needed = _with_ancestors(file, wanted)
+    wanted = range(len(file.parents)) if joints is None else joints
+    tree, columns, kept = _joint_tree(file.parents, file.offsets.tobytes(), file.channels, tuple(sorted(wanted)))
+    position, rotation = tree.poses(file.values if columns is None else file.values[:, columns], root_turn)
+    return (position, rotation) if kept is None else (position[:, kept], rotation[:, kept])
+
+
+@lru_cache(32)
+def _joint_tree(
+    parents: tuple[int, ...], offsets: bytes, channels: tuple[tuple[str, ...], ...], wanted: tuple[int, ...]
+) -> tuple[JointTree, list[int] | None, list[int] | None]:
+    """The wanted joints with all above them; their columns, and which of them are wanted, where that is not all.
+
+    Kept: the takes of a data set share their skeleton.
+    """
+    needed = _with_ancestors(parents, wanted)
     place_of = {joint: i for i, joint in enumerate(needed)}
-    parents = np.array([place_of.get(file.parents[joint], -1) for joint in needed])
-    first = _first_columns(file)
-    columns = [range(first[joint], first[joint + 1]) for joint in needed]
-    kinds = [_KINDS[channel] for joint in needed for channel in file.channels[joint]]
-    whole = len(needed) == len(file.parents)
-    values = file.values if whole else file.values[:, [column for own in columns for column in own]]
-    starts = np.cumsum([0, *map(len, columns)])
-    position, rotation = world_poses(values, parents, file.offsets[needed], np.array(kinds), starts, root_turn)
-    if len(wanted) == len(needed):
-        return position, rotation
-    kept = [place_of[joint] for joint in wanted]
-    return position[:, kept], rotation[:, kept]
-
-
-_KINDS = {
-    f"{axis}{kind}": 3 * turns + i
-    for turns, kind in enumerate(("position", "rotation"))
-    for i, axis in enumerate("XYZ")
-}
-"""Channels as `world_poses` takes them."""
+    first = _first_columns(channels)
+    columns = [column for joint in needed for column in range(first[joint], first[joint + 1])]
+    tree = JointTree(
+        [place_of.get(parents[joint], -1) for joint in needed],
+        np.frombuffer(offsets).reshape(-1, 3)[needed],
+        [channels[joint] for joint in needed],
+    )
+    whole, all_wanted = len(needed) == len(parents), len(wanted) == len(needed)
+    return tree, None if whole else columns, None if all_wanted else [place_of[joint] for joint in wanted]
 
 
 def bone_offsets(file: BvhFile) -> Float[np.ndarray, "J 3"]:
     """Each joint's place in its parent's frame: the OFFSET, or the median of some frames where channels replace it."""
     offsets = file.offsets.copy()
-    if moving := _position_channels(file):
-        joints, axes, columns = zip(*moving, strict=True)
-        some = file.values[:: max(1, file.frame_count // 32), list(columns)]
+    joints, axes, columns = _position_channels(file.channels)
+    if columns:
+        some = file.values[:: max(1, file.frame_count // 32), columns]
         middle = len(some) // 2
         offsets[joints, axes] = np.partition(some, middle, axis=0)[middle]
     return offsets
@@ -116,29 +118,31 @@ def bone_offsets(file: BvhFile) -> Float[np.ndarray, "J 3"]:
 # --- kinematics
 
 
-def _with_ancestors(file: BvhFile, joints: list[int]) -> list[int]:
+def _with_ancestors(parents: Sequence[int], joints: Sequence[int]) -> list[int]:
     needed: set[int] = set()
     for joint in joints:
         while joint >= 0 and joint not in needed:
             needed.add(joint)
-            joint = file.parents[joint]
+            joint = parents[joint]
     return sorted(needed)
 
 
-def _first_columns(file: BvhFile) -> list[int]:
+def _first_columns(channels: Sequence[Sequence[str]]) -> list[int]:
     """Where each joint's channels begin in `values`."""
-    return np.cumsum([0, *[len(channels) for channels in file.channels]]).tolist()
+    return np.cumsum([0, *map(len, channels)]).tolist()
 
 
-def _position_channels(file: BvhFile) -> list[tuple[int, int, int]]:
-    """Joint, axis and column of every channel that replaces an offset."""
-    first = _first_columns(file)
-    return [
+@lru_cache(32)
+def _position_channels(channels: tuple[tuple[str, ...], ...]) -> tuple[list[int], list[int], list[int]]:
+    """Joints, axes and columns of the channels that replace an offset."""
+    first = _first_columns(channels)
+    moving = [
         (joint, "XYZ".index(channel[0]), first[joint] + i)
-        for joint, channels in enumerate(file.channels)
-        for i, channel in enumerate(channels)
+        for joint, own in enumerate(channels)
+        for i, channel in enumerate(own)
         if channel.endswith("position")
     ]
+    return [joint for joint, _, _ in moving], [axis for _, axis, _ in moving], [column for _, _, column in moving]
 
 
 # --- the header

@@ -4,6 +4,8 @@
 # pyright: reportInvalidTypeForm=false, reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false
 # pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportIndexIssue=false, reportReturnType=false
 
+from collections.abc import Sequence
+
 import numpy as np
 import warp as wp
 from jaxtyping import Float
@@ -43,21 +45,17 @@ _READ = r"""
             bool negative = *p == '-';
             if (*p == '-' || *p == '+') ++p;
             unsigned long long mantissa = 0;
-            int digits = 0, seen = 0, exponent = 0;
-            for (; p < end && (unsigned)(*p - '0') < 10u; ++p, ++seen) {
-                mantissa = mantissa * 10 + (*p - '0');
-                digits += mantissa != 0;
-                if (digits > 15) return 0;
-            }
+            int exponent = 0;
+            const unsigned char* begin = p;
+            for (; p < end && (unsigned)(*p - '0') < 10u; ++p) mantissa = mantissa * 10 + (*p - '0');
+            long long digits = p - begin;
             if (p < end && *p == '.') {
-                for (++p; p < end && (unsigned)(*p - '0') < 10u; ++p, ++seen) {
-                    mantissa = mantissa * 10 + (*p - '0');
-                    digits += mantissa != 0;
-                    --exponent;
-                    if (digits > 15) return 0;
-                }
+                begin = ++p;
+                for (; p < end && (unsigned)(*p - '0') < 10u; ++p) mantissa = mantissa * 10 + (*p - '0');
+                digits += p - begin;
+                exponent = begin - p;
             }
-            if (seen == 0) return 0;
+            if (digits == 0 || digits > 15) return 0;
             if (p < end && (*p == 'e' || *p == 'E')) {
                 ++p;
                 bool down = p < end && *p == '-';
@@ -104,37 +102,48 @@ def _read(
     good[0] = _read_rows(text, size, rows, columns, values)
 
 
-def world_poses(
-    values: Float[np.ndarray, "T C"],
-    parents: np.ndarray,
-    offsets: Float[np.ndarray, "J 3"],
-    channels: np.ndarray,
-    first: np.ndarray,
-    root_turn: Float[np.ndarray, " 4"],
-) -> tuple[Float[np.ndarray, "T J 3"], Float[np.ndarray, "T J 4"]]:
-    """World positions [the file's unit] and orientations of every joint, turned by `root_turn`.
+class JointTree:
+    """The joints of a BVH, packed for the kernel.
 
-    The channels of joint j are `first[j]` to `first[j + 1]`: 0 to 2 a position along x to z, which replaces the offset,
-    3 to 5 a turn about it [degrees].
+    `channels` names each joint's, in the order of the columns of values: "Xposition", which replaces the offset,
+    "Zrotation" [degrees], and so on.
     """
-    frame_count, joint_count = len(values), len(parents)
-    turning = channels > 2
-    # Sine and cosine of half an angle from the tangent of a quarter: one function instead of two, and a fast one.
-    tangent = np.tan(values[:, turning] * (np.pi / 720))
-    angle_column = np.cumsum(turning) - 1
-    position, rotation = np.empty((frame_count, joint_count, 3)), np.empty((frame_count, joint_count, 4))
 
-    wp.launch(
-        _pose,
-        dim=frame_count,
-        inputs=[
-            view(values, wp.float64), view(tangent, wp.float64), view(parents, int),
-            view(offsets, wp.vec3d), view(channels, int), view(angle_column, int), view(first, int), wp.vec4d(*root_turn),
-            view(position, wp.vec3d), view(rotation, wp.vec4d),
-        ],
-        device="cpu",
-    )  # fmt: skip
-    return position, rotation
+    def __init__(self, parents: Sequence[int], offsets: Float[np.ndarray, "J 3"], channels: Sequence[Sequence[str]]):
+        kinds = np.array([_KINDS[channel] for own in channels for channel in own], np.int32)
+        self.joint_count = len(parents)
+        self.turning = np.flatnonzero(kinds > 2)
+        self.packed = [
+            view(parents, int),
+            view(offsets, wp.vec3d),
+            view(kinds, int),
+            view(np.cumsum(kinds > 2) - 1, int),
+            view(np.cumsum([0, *map(len, channels)]), int),
+        ]
+
+    def poses(
+        self, values: Float[np.ndarray, "T C"], root_turn: Float[np.ndarray, " 4"]
+    ) -> tuple[Float[np.ndarray, "T J 3"], Float[np.ndarray, "T J 4"]]:
+        """World positions [the file's unit] and orientations of every joint, turned by `root_turn`."""
+        # Sine and cosine of half an angle from the tangent of a quarter: one function instead of two, and a fast one.
+        tangent = np.tan(values.take(self.turning, axis=1) * (np.pi / 720))
+        position, rotation = (np.empty((len(values), self.joint_count, width)) for width in (3, 4))
+        wp.launch(
+            _pose,
+            dim=len(values),
+            inputs=[view(values, wp.float64), view(tangent, wp.float64), *self.packed, wp.vec4d(*root_turn)],
+            outputs=[view(position, wp.vec3d), view(rotation, wp.vec4d)],
+            device="cpu",
+        )
+        return position, rotation
+
+
+_KINDS = {
+    f"{axis}{kind}": 3 * turns + i
+    for turns, kind in enumerate(("position", "rotation"))
+    for i, axis in enumerate("XYZ")
+}
+"""Channels as the kernel has them."""
 
 
 @wp.kernel
@@ -143,7 +152,7 @@ def _pose(
     tangent: wp.array2d(dtype=wp.float64),
     parents: wp.array(dtype=int),
     offsets: wp.array(dtype=wp.vec3d),
-    channels: wp.array(dtype=int),
+    kinds: wp.array(dtype=int),
     angle_column: wp.array(dtype=int),
     first: wp.array(dtype=int),
     root_turn: wp.vec4d,
@@ -155,7 +164,7 @@ def _pose(
         place = offsets[joint]
         turn = wp.vec4d(wp.float64(1.0), wp.float64(0.0), wp.float64(0.0), wp.float64(0.0))
         for column in range(first[joint], first[joint + 1]):
-            kind = channels[column]
+            kind = kinds[column]
             if kind < 3:
                 place[kind] = values[frame, column]
             else:

@@ -65,8 +65,11 @@ def open_path(root: Path, clip: Clip) -> Path:
             raise Rejected("unreadable", "not a regular file")
         if status.st_size == 0:
             raise Rejected("empty_file", "the file has no bytes")
-        with path.open("rb") as file:
-            file.read(1)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.read(descriptor, 1)
+        finally:
+            os.close(descriptor)
     except (OSError, RuntimeError, ValueError) as error:
         # RuntimeError stands for links in a circle, ValueError for a NUL in the name.
         raise Rejected("unreadable", f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}") from None
