@@ -42,7 +42,7 @@ from pipelines.build import Outcome, build
 from pipelines.recipe import Recipe
 from retarget.ground import ground_targets
 from retarget.retarget import retarget
-from retarget.solver import Targets, solve
+from retarget.solver import Targets, solve_clips
 from retarget.targets import build_targets
 
 MOTIONS = Path(__file__).resolve().parents[2] / "shared" / "bench" / "motions.tar.xz"
@@ -143,21 +143,20 @@ def timed_stages(root: Path, names: list[str]) -> dict[str, Rate]:
 
 def against_peer(root: Path, names: list[str], frame_limit: int) -> dict[str, Any]:
     """Both solvers on the targets of the same clips, `frame_limit` frames of each at most, and how far off they end."""
-    spent, frames = {"peer": 0.0, "kernel": 0.0}, {"peer": 0, "kernel": 0}
-    errors: dict[str, list[np.ndarray]] = {"peer": [], "kernel": []}
-    for name in names:
-        targets = _targets(_load(root, name), frame_limit)
-        run = solve_like_gmr(G1, targets)
-        start = time.process_time()
-        ours = solve(G1, targets).qpos
-        spent["kernel"] += time.process_time() - start
-        spent["peer"] += run.core_seconds
-        frames["kernel"] += targets.frame_count
-        frames["peer"] += run.timed_frames
-        for who, qpos in (("peer", run.qpos), ("kernel", ours)):
-            errors[who].append(np.stack(target_errors(targets, *forward_kinematics(G1, qpos))))
-    means = {f"{who}_errors": np.concatenate(parts, 1).mean(1) for who, parts in errors.items()}
-    return {who: Rate(frames[who], spent[who]) for who in spent} | means
+    targets = [_targets(_load(root, name), frame_limit) for name in names]
+    runs = [solve_like_gmr(G1, one) for one in targets]
+    start = time.process_time()
+    solutions = solve_clips(G1, targets)
+    seconds = time.process_time() - start
+    found = {"peer": [run.qpos for run in runs], "kernel": [solution.qpos for solution in solutions]}
+    errors = {
+        f"{who}_errors": np.concatenate(
+            [np.stack(target_errors(*pair), 1) for pair in zip(targets, motions, strict=True)]
+        ).mean(0)
+        for who, motions in found.items()
+    }
+    peer = Rate(sum(run.timed_frames for run in runs), sum(run.core_seconds for run in runs))
+    return {"peer": peer, "kernel": Rate(sum(one.frame_count for one in targets), seconds), **errors}
 
 
 def show(
@@ -187,8 +186,9 @@ def _load(root: Path, name: str) -> HumanMotion:
     return motion
 
 
-def target_errors(targets: Targets, position: np.ndarray, rotation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def target_errors(targets: Targets, qpos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean position [m] and orientation error [rad] over the targets with a weight, frame by frame."""
+    position, rotation = forward_kinematics(G1, qpos)
     bodies = np.array(targets.bodies)
     placed, turned = targets.position_weight > 0, targets.rotation_weight > 0
     distance = np.linalg.norm(position[:, bodies[placed]] - targets.position[:, placed], axis=2)

@@ -21,7 +21,7 @@ LANES_CPU = 16
 
 
 _FUNCTIONS = ("fma", "min", "max", "abs", "sqrt", "roundeven")
-_SCALAR_FUNCTIONS = ("fmaf", "fminf", "fmaxf", "fabsf", "sqrtf", "rintf")
+_SCALAR_FUNCTIONS = ("fmaf", "wp::min", "wp::max", "fabsf", "sqrtf", "rintf")
 
 
 def _code(lanes: int, parameters: str, text: str) -> str:

@@ -106,7 +106,7 @@ def build(
     with locked(out):
         _open_corpus(out, recipe)
         _remove_leftovers(out)
-        clips = plan.add_keys(plan.scan_sources(sources), sources, out / "plans" / "keys.parquet")
+        clips = plan.add_keys(plan.scan_sources(sources, load.skeleton), sources, out / "plans" / "keys.parquet")
         todo = plan.make_plan(clips, out, recipe.hash)
         if todo.gone_count:
             log.warning("%d clips of this corpus have changed or vanished from the sources; they stay", todo.gone_count)
@@ -259,8 +259,7 @@ def _clips_of(task: dict[str, Any], recipe: Recipe, load: LoadOptions) -> Iterat
             same = Rejected("duplicate_file", f"the same bytes as {first}", first=first)
             waiting.append(_Loaded(_reject(_new_row(clip), same), None))
         else:
-            with _naming(clip):
-                waiting.append(_load(clip, Path(task["roots"][clip.source]), load))
+            waiting.append(_load(clip, Path(task["roots"][clip.source]), load))
     yield from finished()
 
 
@@ -282,22 +281,27 @@ def _load(clip: Clip, root: Path, load: LoadOptions) -> _Loaded:
         raw = source(clip.source).load(root, clip, load)
     except Rejected as rejected:
         return _Loaded(_reject(row, rejected, root), None)
+    except Exception as error:
+        error.add_note(_name(row))
+        raise
     row |= {"source_fps": float(raw.fps), "source_frames": raw.frame_count, "note": raw.note}
     row["body_model"] = raw.body_model if isinstance(raw, HumanMotion) else ""
     return _Loaded(row, raw)
 
 
 def _finish(batch: list[_Loaded], recipe: Recipe) -> Iterator[Processed]:
-    """Retarget a batch and measure it, then cut and judge clip by clip."""
-    humans = [loaded.raw for loaded in batch if isinstance(loaded.raw, HumanMotion)]
-    retargeted = iter(retarget_clips(humans, G1, recipe.retarget))
-    done: list[Retargeted | Rejected | None] = []
-    for loaded in batch:
-        if isinstance(loaded.raw, HumanMotion):
-            done.append(next(retargeted))
-        else:
-            done.append(None if loaded.raw is None else _as_it_is(loaded.raw, recipe))
-    measured = iter(_measure([one for one in done if isinstance(one, Retargeted)], recipe.fps))
+    """Retarget and measure a batch, then cut and judge clip by clip."""
+    try:
+        done = _on_robot(batch, recipe)
+        measured = iter(_measure([one for one in done if isinstance(one, Retargeted)], recipe.fps))
+    except Exception as error:
+        if len(batch) == 1:
+            error.add_note(_name(batch[0].row))
+            raise
+        # One by one it shows whose fault it is.
+        for loaded in batch:
+            yield from _finish([loaded], recipe)
+        return
     for loaded, one in zip(batch, done, strict=True):
         if one is None:
             yield loaded.row, [], None
@@ -306,9 +310,26 @@ def _finish(batch: list[_Loaded], recipe: Recipe) -> Iterator[Processed]:
         else:
             loaded.row["scale"] = one.scale
             motion, measures = next(measured)
-            with _naming(loaded.row):
-                segments, lost = _judge(measures, recipe)
-                yield _conclude(loaded.row, motion.frame_count, segments, lost), segments, motion
+            segments, lost = _judge(measures, recipe)
+            yield _conclude(loaded.row, motion.frame_count, segments, lost), segments, motion
+
+
+def _name(row: dict[str, Any]) -> str:
+    part = f" [{row['part']}]" if row["part"] else ""
+    return f"in {row['source']}:{row['path']}{part}"
+
+
+def _on_robot(batch: list[_Loaded], recipe: Recipe) -> list[Retargeted | Rejected | None]:
+    """The robot's motion of each clip of a batch; None where there is no motion."""
+    humans = [loaded.raw for loaded in batch if isinstance(loaded.raw, HumanMotion)]
+    retargeted = iter(retarget_clips(humans, G1, recipe.retarget))
+    done: list[Retargeted | Rejected | None] = []
+    for loaded in batch:
+        if isinstance(loaded.raw, HumanMotion):
+            done.append(next(retargeted))
+        else:
+            done.append(None if loaded.raw is None else _as_it_is(loaded.raw, recipe))
+    return done
 
 
 def _as_it_is(raw: RobotMotion, recipe: Recipe) -> Retargeted | Rejected:

@@ -64,14 +64,18 @@ class Plan:
         return set(self.rows["shard"].unique())
 
 
-def scan_sources(roots: dict[str, Path]) -> pl.DataFrame:
-    """One row per clip of all sources, with columns `CLIP_COLUMNS`; a folder without files is an error."""
+def scan_sources(roots: dict[str, Path], skeleton: Path | None = None) -> pl.DataFrame:
+    """One row per clip of all sources, with columns `CLIP_COLUMNS`; a folder without files is an error.
+
+    `skeleton` is the user's file about the skeletons of BVH files: it tells their licence and subjects too.
+    """
     tables = []
     for name, root in sorted(roots.items()):
         reader = source(name)
         if not root.is_dir():
             raise MotionloomError(f"{name}: {root} is not a folder.")
-        table = _clip_table(reader.scan(root), reader.bytes_per_frame)
+        clips = reader.scan(root, skeleton) if name == "bvh" else reader.scan(root)
+        table = _clip_table(clips, reader.bytes_per_frame)
         if table.is_empty():
             raise MotionloomError(f"{name}: {root} holds no files.")
         tables.append(table)

@@ -63,7 +63,7 @@ def retarget_clips(
     aims = [_aim(human, robot, options) for human in humans]
     aimed = [aim for aim in aims if not isinstance(aim, Rejected)]
     if not aimed:
-        return list(aims)
+        return [aim for aim in aims if isinstance(aim, Rejected)]
     solutions = solve_clips(robot, [aim.targets for aim in aimed], options.solver)
     outside = postures(robot, np.concatenate([solution.qpos for solution in solutions]))
     done, start = [], 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import warp as wp
@@ -277,7 +278,7 @@ def _carry_across(problem: _Problem, state: _State, broken: np.ndarray) -> list[
     return won
 
 
-def _device_model(robot: Robot, bodies: tuple[int, ...], rest: np.ndarray, device: str) -> kernel.Model:
+def _device_model(robot: Robot, bodies: tuple[int, ...], rest: np.ndarray, device: str) -> Any:
     """The robot's tree on the device, kept from call to call."""
     key = id(robot), bodies, rest.tobytes(), device
     if key not in _MODELS:
@@ -286,10 +287,10 @@ def _device_model(robot: Robot, bodies: tuple[int, ...], rest: np.ndarray, devic
 
 
 # The robot is kept beside its arrays so that its id stays taken.
-_MODELS: dict[tuple, tuple[Robot, kernel.Model]] = {}
+_MODELS: dict[tuple, tuple[Robot, Any]] = {}
 
 
-def _make_device_model(robot: Robot, bodies: tuple[int, ...], rest: np.ndarray, device: str) -> kernel.Model:
+def _make_device_model(robot: Robot, bodies: tuple[int, ...], rest: np.ndarray, device: str) -> Any:
     """Every body's frame is turned so that its joint's axis is z."""
     frames, offset, fixed = lane_tree(robot)
     task_of_body = np.full(robot.body_count, -1)

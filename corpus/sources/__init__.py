@@ -19,7 +19,7 @@ from corpus.sources.options import LoadOptions
 class Source:
     """How one data set is found and read."""
 
-    scan: Callable[[Path], Iterator[Clip]]
+    scan: Callable[..., Iterator[Clip]]
     """Every file below a folder as a `Clip`, in a fixed order; files that are no motion too: `load` says why."""
     load: Callable[[Path, Clip, LoadOptions], HumanMotion | RobotMotion]
     """(root folder, clip, options) → motion in metres, radians, z up; `Rejected` where the data is bad."""

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import mujoco
 import numpy as np
 import pytest
 
 from corpus import rotations
-from corpus.contact import CONTACT_HEIGHT, CONTACT_SPEED, detect_contacts, fixed_points, sole_points
+from corpus.contact import CONTACT_HEIGHT, CONTACT_SPEED, detect_contacts
 from corpus.motion import RobotMotion
-from corpus.robot import forward_kinematics
+from corpus.posture import end_to_end, postures
 
 
 @pytest.fixture
 def standing(g1) -> RobotMotion:
     qpos = np.zeros((100, 36))
     qpos[:, 2], qpos[:, 3] = 1.0, 1.0
-    qpos[:, 2] -= sole_points(g1, forward_kinematics(g1, qpos)).position[2].min()
+    qpos[:, 2] -= postures(g1, qpos).soles[2].min()
     return RobotMotion(qpos, 50.0)
 
 
@@ -26,20 +23,7 @@ def contacts(g1, motion: RobotMotion, **root_shift: np.ndarray | float) -> np.nd
     qpos = motion.qpos.copy()
     for axis, shift in root_shift.items():
         qpos[:, "xyz".index(axis)] += shift
-    return detect_contacts(g1, replace(motion, qpos=qpos), forward_kinematics(g1, qpos))
-
-
-def test_points_fixed_in_bodies_lie_where_mujoco_puts_the_sites(g1):
-    rng = np.random.default_rng(0)
-    qpos = np.concatenate([rng.normal(size=(5, 7)), rng.uniform(g1.lower, g1.upper, (5, 29))], 1)
-    qpos[:, 3:7] = rotations.normalise(qpos[:, 3:7])
-    model = mujoco.MjModel.from_xml_path(str(g1.mjcf))
-    data = mujoco.MjData(model)
-    got = fixed_points(forward_kinematics(g1, qpos), model.site_bodyid - 1, model.site_pos)
-    for i, pose in enumerate(qpos):
-        data.qpos[:] = pose
-        mujoco.mj_kinematics(model, data)
-        assert np.abs(got[:, :, i].T - data.site_xpos).max() < 1e-9
+    return detect_contacts(50.0, postures(g1, qpos))
 
 
 def test_both_feet_of_a_standing_robot_touch_with_heel_and_toe(g1, standing):
@@ -63,11 +47,11 @@ def test_columns_are_left_heel_left_toe_right_heel_right_toe(g1, standing):
     for pitch, expected in ((0.4, [0, 1, 0, 1]), (-0.4, [1, 0, 1, 0])):
         qpos = standing.qpos.copy()
         qpos[:, 3:7] = rotations.from_rotation_vector(np.array([0, pitch, 0]))
-        qpos[:, 2] -= sole_points(g1, forward_kinematics(g1, qpos)).position[2].min()
-        assert (detect_contacts(g1, replace(standing, qpos=qpos), forward_kinematics(g1, qpos)) == expected).all()
+        qpos[:, 2] -= postures(g1, qpos).soles[2].min()
+        assert (detect_contacts(50.0, postures(g1, qpos)) == expected).all()
     qpos = standing.qpos.copy()
     qpos[:, 7 + g1.joint_names.index("left_knee_joint")] = 1.0
-    assert (detect_contacts(g1, replace(standing, qpos=qpos), forward_kinematics(g1, qpos)) == [0, 0, 1, 1]).all()
+    assert (detect_contacts(50.0, postures(g1, qpos)) == [0, 0, 1, 1]).all()
 
 
 def test_a_flicker_of_two_frames_is_no_change_but_five_frames_are(g1, standing):
@@ -81,7 +65,16 @@ def test_a_flicker_of_two_frames_is_no_change_but_five_frames_are(g1, standing):
 def test_contacts_do_not_depend_on_where_the_clip_begins(g1, standing):
     qpos = standing.qpos.copy()
     qpos[:, 2] += np.maximum(0.15 * np.sin(np.arange(100) / 8), 0)
-    whole = detect_contacts(g1, replace(standing, qpos=qpos), forward_kinematics(g1, qpos))
-    part = detect_contacts(g1, replace(standing, qpos=qpos[30:]), forward_kinematics(g1, qpos[30:]))
+    whole = detect_contacts(50.0, postures(g1, qpos))
+    part = detect_contacts(50.0, postures(g1, qpos[30:]))
     assert 0 < whole.mean() < 1
     assert (whole[33:] == part[3:]).all()
+
+
+def test_motions_end_to_end_touch_as_each_alone(g1, standing):
+    sliding = standing.qpos.copy()
+    sliding[:, 0] += np.linspace(0, 2, 100) ** 2
+    lifted = standing.qpos + np.eye(36)[2] * np.linspace(0, 0.2, 100)[:, None]
+    parts = [postures(g1, qpos) for qpos in (sliding, lifted[:37], standing.qpos[:3])]
+    together = detect_contacts(50.0, end_to_end(parts), starts=(0, 100, 137))
+    assert (together == np.concatenate([detect_contacts(50.0, part) for part in parts])).all()

@@ -8,16 +8,13 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from corpus import rotations
-from corpus.contact import sole_points
 from corpus.errors import Rejected
 from corpus.motion import RobotMotion
-from corpus.quality import Gate, Quality, frame_measures, measure, segment_distance, summarise
+from corpus.posture import end_to_end, postures
+from corpus.quality import Gate, Quality, frame_measures, measure, summarise
 from corpus.resample import resample
-from corpus.robot import forward_kinematics
 from corpus.schema import QUALITY
 from corpus.segment import cut
 
@@ -29,7 +26,7 @@ SECONDS = np.arange(100) / FPS
 def standing(g1) -> RobotMotion:
     qpos = np.zeros((100, 36))
     qpos[:, 3] = 1.0
-    qpos[:, 2] -= sole_points(g1, forward_kinematics(g1, qpos)).position[2].min()
+    qpos[:, 2] -= postures(g1, qpos).soles[2].min()
     return RobotMotion(qpos, FPS)
 
 
@@ -90,7 +87,7 @@ def test_a_foot_that_rolls_about_its_toe_does_not_slide(g1, standing):
     """The trap of `cvel`, which refers to the centre of mass: it reads a speed here, the point's true velocity is zero."""
     body, _ = g1.ground_points["left_toe"]
     turn = rotations.from_rotation_vector(np.outer(SECONDS[:50], [0, 1.0, 0]))
-    pivot = sole_points(g1, forward_kinematics(g1, standing.qpos)).position[:, 2, 0] * [1, 0, 1]
+    pivot = postures(g1, standing.qpos).soles[:, 2, 0] * [1, 0, 1]
     qpos = standing.qpos[:50].copy()
     qpos[:, :3] = pivot + rotations.rotate(turn, qpos[:, :3] - pivot)
     qpos[:, 3:7] = turn
@@ -110,7 +107,7 @@ def test_a_foot_that_rolls_about_its_toe_does_not_slide(g1, standing):
 
 
 def test_a_foot_that_pivots_slides_by_its_distance_from_the_pivot(g1, standing):
-    points = sole_points(g1, forward_kinematics(g1, standing.qpos)).position[:2, :, 0]
+    points = postures(g1, standing.qpos).soles[:2, :, 0]
     turn = rotations.about_z(2.0 * SECONDS)
     qpos = standing.qpos.copy()
     qpos[:, :3] = rotations.rotate(turn, qpos[:, :3])
@@ -125,7 +122,7 @@ def test_a_foot_that_swings_low_beside_a_standing_one_does_not_count(g1, standin
     """With a straight knee the sole even passes through the floor; with a bent one it passes just above."""
     swing = -knee / 2 + 0.2 * np.sin(10 * SECONDS)
     motion = with_joints(g1, standing, left_knee=knee, left_ankle_pitch=-knee / 2, left_hip_pitch=swing)
-    soles = sole_points(g1, forward_kinematics(g1, motion.qpos)).position
+    soles = postures(g1, motion.qpos).soles
     assert -0.02 < soles[2, :4].min() < 0.04 and np.abs(np.diff(soles[0, :4])).max() * FPS > 0.8
     assert measure(g1, motion).foot_slide < 1e-6
 
@@ -166,7 +163,7 @@ def test_a_short_clip_wholly_in_the_air_floats(g1, standing):
 
 def test_a_flight_counts_whole_in_each_segment_it_reaches_into(g1, standing):
     high = shifted(standing, z=0.5 * ((SECONDS >= 0.4) & (SECONDS < 1.8)))
-    measures = frame_measures(g1, high, forward_kinematics(g1, high.qpos))
+    measures = frame_measures(g1, high, postures(g1, high.qpos))
     parts = ((0, 20), (0, 50), (50, 100), (90, 100))
     assert [summarise(measures, *part).airborne_s for part in parts] == [0.0, 1.4, 1.4, 0.0]
 
@@ -204,7 +201,7 @@ def test_jerk_of_a_sine_is_its_third_derivative(g1, standing):
 
 def test_retargeting_errors_are_averaged_over_the_segment(g1, standing):
     errors = np.arange(100) / 1000
-    states = forward_kinematics(g1, standing.qpos)
+    states = postures(g1, standing.qpos)
     measures = frame_measures(g1, standing, states, position_error=errors, orientation_error=2 * errors)
     quality = summarise(measures, 10, 20)
     assert quality.position_error == pytest.approx(0.0145) and quality.orientation_error == pytest.approx(0.029)
@@ -214,7 +211,7 @@ def test_a_jump_between_segments_belongs_to_neither(g1, standing):
     qpos = standing.qpos.copy()
     qpos[60:, 0] += 3.0
     qpos[60:, 7 + 15 :] += 0.2
-    measures = frame_measures(g1, RobotMotion(qpos, FPS), forward_kinematics(g1, qpos))
+    measures = frame_measures(g1, RobotMotion(qpos, FPS), postures(g1, qpos))
     for part in ((0, 60), (60, 100)):
         quality = summarise(measures, *part)
         assert (quality.root_speed, quality.speed_use, quality.jerk, quality.foot_slide) == (0, 0, 0, 0)
@@ -236,7 +233,7 @@ def test_self_collision_is_the_deepest_of_mujocos_contacts(g1):
     qpos[::3, 7:] = 0
     qpos[::3, 8], qpos[::3, 14] = -roll[::3], roll[::3]
     qpos[::3, [11, 12, 17, 18]] = rng.uniform(-0.26, 0.26, (count // 3, 4))
-    ours = frame_measures(g1, RobotMotion(qpos, FPS), forward_kinematics(g1, qpos)).self_collision
+    ours = frame_measures(g1, RobotMotion(qpos, FPS), postures(g1, qpos)).self_collision
     model = mujoco.MjModel.from_xml_path(str(g1.mjcf))
     data = mujoco.MjData(model)
     theirs, of_feet = np.zeros(count), 0
@@ -248,25 +245,6 @@ def test_self_collision_is_the_deepest_of_mujocos_contacts(g1):
         of_feet += "foot" in names
     assert (theirs > 0.01).sum() > 30 and (theirs == 0).sum() > 5 and of_feet > 5
     assert np.abs(ours - theirs).max() < 5e-6
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.lists(st.floats(-1, 1), min_size=12, max_size=12))
-def test_segment_distance_is_the_least_over_a_fine_grid(numbers):
-    a0, a1, b0, b1 = np.array(numbers).reshape(4, 3)
-    t = np.linspace(0, 1, 61)[:, None]
-    grid = np.linalg.norm((a0 + t * (a1 - a0))[:, None] - (b0 + t * (b1 - b0))[None], axis=2).min()
-    got = float(segment_distance(a0, a1, b0, b1))
-    step = (np.linalg.norm(a1 - a0) + np.linalg.norm(b1 - b0)) / 60
-    assert grid - step - 1e-9 <= got <= grid + 1e-6
-
-
-def test_segment_distance_of_parallel_crossing_and_pointlike_segments():
-    x, y = np.array([1.0, 0, 0]), np.array([0, 1.0, 0])
-    assert segment_distance(-x, x, -x + y, x + y) == pytest.approx(1)
-    assert segment_distance(-x, x, 2 * x, 3 * x) == pytest.approx(1)
-    assert segment_distance(-x, x, -y, y) == pytest.approx(0)
-    assert segment_distance(x, x, y, y) == pytest.approx(np.sqrt(2))
 
 
 # ---------------------------------------------------------------- the gate
@@ -317,7 +295,7 @@ def test_a_motion_far_from_its_targets_is_named(g1, standing, name):
 )
 def test_published_robot_motion_is_mostly_kept(g1, shared, name, fps, least):
     motion = published(shared / f"{name}.csv", fps)
-    measures = frame_measures(g1, motion, forward_kinematics(g1, motion.qpos))
+    measures = frame_measures(g1, motion, postures(g1, motion.qpos))
     kept, reasons = 0, []
     for span in cut(measures):
         try:
@@ -327,3 +305,17 @@ def test_published_robot_motion_is_mostly_kept(g1, shared, name, fps, least):
         except Rejected as rejected:
             reasons.append(str(rejected))
     assert kept / motion.frame_count >= least, reasons
+
+
+def test_motions_end_to_end_measure_as_each_alone(g1, standing):
+    rng = np.random.default_rng(1)
+    noisy = standing.qpos[:40] + np.concatenate([np.zeros((40, 7)), rng.normal(0, 0.05, (40, 29))], 1)
+    moved = shifted(standing, x=2 * SECONDS, z=0.01 * SECONDS).qpos
+    parts = [RobotMotion(qpos, FPS) for qpos in (moved, noisy, standing.qpos[:2])]
+    outside = [postures(g1, part.qpos) for part in parts]
+    whole = RobotMotion(np.concatenate([part.qpos for part in parts]), FPS)
+    together = frame_measures(g1, whole, end_to_end(outside), starts=(0, 100, 140))
+    for part, own, start in zip(parts, outside, (0, 100, 140), strict=True):
+        alone, cut = frame_measures(g1, part, own), together.slice(start, start + part.frame_count)
+        for name in vars(alone):
+            assert np.array_equal(getattr(alone, name), getattr(cut, name), equal_nan=True), name

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from corpus import rotations
 from corpus.errors import MotionloomError
 from corpus.motion import RobotMotion
+from corpus.posture import postures
 from corpus.quality import FrameMeasures, frame_measures
 from corpus.resample import resample
-from corpus.robot import forward_kinematics
 from corpus.segment import CutOptions, cut
 
 
@@ -37,7 +37,7 @@ def moving(*, fps: float = 50.0, seconds: float = 4.0) -> RobotMotion:
 
 def spans_of(g1, motion: RobotMotion) -> list[tuple[int, int, str | None]]:
     motion = resample(motion, 50.0)
-    found = cut(frame_measures(g1, motion, forward_kinematics(g1, motion.qpos)))
+    found = cut(frame_measures(g1, motion, postures(g1, motion.qpos)))
     return [(span.start, span.stop, span.reason) for span in found]
 
 

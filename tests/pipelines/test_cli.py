@@ -108,7 +108,7 @@ def test_a_shard_that_fails_is_named_and_the_exit_code_is_1(folder, tmp_path, mo
     def buggy(*_):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(build, "process", buggy)
+    monkeypatch.setattr(build, "_as_it_is", buggy)
     arguments = ["build", "--source", f"robot={folder}", "--out", str(tmp_path / "out"), "--scheduler", "inline"]
     assert cli.main(arguments) == 1
     error = capsys.readouterr().err
@@ -175,7 +175,7 @@ def test_demo_gets_its_folder_and_sources(monkeypatch):
 @pytest.mark.slow
 def test_ctrl_c_stops_with_130_and_the_next_run_goes_on(tmp_path, motion_folder):
     """The signal goes to the whole process group, as a terminal sends it: workers get it too."""
-    files = motion_folder(tmp_path / "files", 16, seconds=60)
+    files = motion_folder(tmp_path / "files", 16, seconds=240)
     command = [*LOOM, "build", "--source", f"robot={files}", "--out", str(tmp_path / "out"), "--workers", "2"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True

@@ -19,7 +19,7 @@ KILLS = 5
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, motion_folder) -> Path:
-    return motion_folder(tmp_path_factory.mktemp("files") / "robot", 16, seconds=60)
+    return motion_folder(tmp_path_factory.mktemp("files") / "robot", 16, seconds=240)
 
 
 @pytest.fixture(scope="module")

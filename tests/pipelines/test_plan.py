@@ -49,7 +49,7 @@ def shards_by_path(made: plan.Plan) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("frames", "count"),
-    [(1, 1), (6_000, 1), (6_001, 2), (60_000, 10), (192_000, 32), (5_000_000, 32), (6_400_001, 33), (2e9, 10_000)],
+    [(1, 1), (32_000, 1), (32_001, 2), (320_000, 10), (1_024_000, 32), (5_000_000, 32), (6_400_001, 33), (2e9, 10_000)],
 )
 def test_shard_count_is_a_function_of_the_data(frames, count):
     assert plan.shard_count(int(frames)) == count
@@ -63,7 +63,7 @@ def test_the_order_of_files_does_not_matter():
 
 
 def test_every_clip_is_dealt_once_and_shards_are_even():
-    clips = numbered(2000, frames=300)
+    clips = numbered(3500, frames=300)
     dealt = deal(clips, RECIPE)
     assert sorted(dealt["path"]) == sorted(clips["path"])
     sizes = dealt.group_by("shard").agg(pl.col("frames").sum())["frames"]
@@ -296,3 +296,18 @@ def test_a_folder_without_files_and_an_unknown_source_are_errors(tmp_path):
         plan.scan_sources({"amas": tmp_path})
     with pytest.raises(MotionloomError, match="No source given"):
         plan.scan_sources({})
+
+
+def test_a_skeleton_file_tells_licence_and_subject_of_bvh_recordings(tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "P07_walk.bvh").write_text("HIERARCHY")
+    skeleton = tmp_path / "map.toml"
+    roles = "".join(
+        f'{side}_{role} = "{side[0]}{role}"\n'
+        for side in ("left", "right")
+        for role in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
+    )
+    skeleton.write_text(f'licence = "CC0"\nsubject = "(P\\\\d+)_"\n[roles]\npelvis = "Hips"\nchest = "Chest"\n{roles}')
+    assert plan.scan_sources({"bvh": tmp_path / "own"})["licence"].to_list() != ["CC0"]
+    table = plan.scan_sources({"bvh": tmp_path / "own"}, skeleton)
+    assert (table["licence"].to_list(), table["subject"].to_list()) == (["CC0"], ["P07"])

@@ -8,7 +8,8 @@ import pytest
 
 from corpus import rotations
 from corpus.robot import forward_kinematics
-from retarget.solver import SolverOptions, Targets, solve
+from retarget import solver
+from retarget.solver import SolverOptions, Targets, solve, solve_clips
 
 DRIVEN = ("pelvis", "torso_link", *[
     f"{side}_{link}_link" for side in ("left", "right") for link in ("hip_yaw", "knee", "ankle_roll", "shoulder_yaw", "elbow", "wrist_yaw")
@@ -130,6 +131,35 @@ def test_the_result_does_not_depend_on_where_a_run_starts(g1, run_length):
     targets = targets_from(g1, gentle_motion(g1))
     one, other = (solve(g1, targets, SolverOptions(run_length=n)).qpos for n in (64, run_length))
     assert np.abs(one[:, 7:] - other[:, 7:]).max() < 0.02
+
+
+def test_clips_solved_together_come_out_as_alone(g1):
+    clips = [
+        targets_from(g1, gentle_motion(g1, count, amplitude)) for count, amplitude in ((130, 0.3), (7, 0.9), (64, 0.1))
+    ]
+    for alone, together in zip([solve(g1, clip) for clip in clips], solve_clips(g1, clips), strict=True):
+        assert np.array_equal(alone.qpos, together.qpos) and np.array_equal(alone.cost, together.cost)
+
+
+def test_one_lane_gives_what_sixteen_give(g1, monkeypatch):
+    """The width a GPU uses, on the CPU."""
+    targets = targets_from(g1, gentle_motion(g1))
+    wide = solve(g1, targets).qpos
+    monkeypatch.setattr(solver, "LANES_CPU", 1)
+    narrow = solve(g1, targets).qpos
+    assert np.abs(wide - narrow).max() < 1e-3
+
+
+def test_errors_are_those_of_the_posture(g1):
+    qpos = gentle_motion(g1)
+    targets = targets_from(g1, qpos)
+    targets.position[:, 3] += [0.05, 0.0, 0.02]
+    solution = solve(g1, targets)
+    position, rotation = (part[:, targets.bodies] for part in forward_kinematics(g1, solution.qpos))
+    distance = np.linalg.norm(position - targets.position, axis=2).mean(1)
+    angle = 2 * np.arccos(np.minimum(np.abs((rotation * targets.rotation).sum(2)), 1)).mean(1)
+    assert np.abs(solution.position_error - distance).max() < 2e-4
+    assert np.abs(solution.orientation_error - angle).max() < 2e-3
 
 
 def test_a_target_for_the_base_is_asked_for(g1):

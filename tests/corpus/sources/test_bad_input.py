@@ -487,14 +487,14 @@ def test_an_empty_file_says_so(tmp_path):
 
 def test_a_file_that_cannot_be_opened_is_unreadable(tmp_path, monkeypatch):
     name = write_amass(tmp_path)
-    opened = Path.open
+    opened = os.open
 
-    def refuse(self, *args, **kwargs):
-        if self.name == name:
+    def refuse(path, *args, **kwargs):
+        if Path(path).name == name:
             raise PermissionError(13, "Permission denied")
-        return opened(self, *args, **kwargs)
+        return opened(path, *args, **kwargs)
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert reason_of("amass", tmp_path, name) == "unreadable"
 
 

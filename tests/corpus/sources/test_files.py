@@ -157,7 +157,7 @@ def test_a_file_that_may_not_be_read_is_unreadable(tmp_path, monkeypatch):
     def refuse(*_args, **_keywords):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(Rejected, match="Permission denied"):
         open_path(tmp_path, clip("x.bvh"))
 
