@@ -75,3 +75,26 @@ def slerp(a: wp.vec4d, b: wp.vec4d, t: wp.float64) -> wp.vec4d:
         wa = sine_ratio(wa, far)
         wb = sine_ratio(t, far)
     return wp.normalize(a * wa + b * wb)
+
+
+@wp.func
+def rotation_vector(q: wp.vec4d) -> wp.vec3d:
+    """Axis times angle, the shorter way round."""
+    v = wp.vec3d(q[1], q[2], q[3])
+    w = q[0]
+    if w < wp.float64(0.0):
+        v = -v
+        w = -w
+    s = wp.length(v)
+    if s < wp.float64(1.0e-12):
+        return v + v
+    return v * (wp.float64(2.0) * wp.atan2(s, w) / s)
+
+
+@wp.func
+def from_rotation_vector(v: wp.vec3d) -> wp.vec4d:
+    angle = wp.length(v)
+    scale = wp.float64(0.5)
+    if angle > wp.float64(1.0e-12):
+        scale = wp.sin(wp.float64(0.5) * angle) / angle
+    return wp.vec4d(wp.cos(wp.float64(0.5) * angle), v[0] * scale, v[1] * scale, v[2] * scale)

@@ -66,8 +66,13 @@ def end_to_end(parts: Sequence[Postures]) -> Postures:
     return replace(parts[0], **joined)
 
 
-def postures(robot: Robot, qpos: Float[np.ndarray, "T Q"], *, device: str = "cpu") -> Postures:
-    """Of every frame of a motion, or of several end to end: frames do not look at each other."""
+def postures(
+    robot: Robot, qpos: Float[np.ndarray, "T Q"], *, soles_only: bool = False, device: str = "cpu"
+) -> Postures:
+    """Of every frame of a motion, or of several end to end: frames do not look at each other.
+
+    With `soles_only` the capsules are left out: the soles are the lowest there is, and nothing overlaps.
+    """
     frame_count, joint_count = len(qpos), robot.joint_count
     on_cpu = wp.get_device(device).is_cpu
     lanes = LANES_CPU if on_cpu else 1
@@ -87,7 +92,12 @@ def postures(robot: Robot, qpos: Float[np.ndarray, "T Q"], *, device: str = "cpu
     work.pose, work.span = memory
     soles, heights = empty(len(outline.sole_group) * 3, blocks), empty(3, blocks)
     source = wp.array(rows.reshape(-1, blocks, lanes), dtype=kernel.V, device=device, copy=not on_cpu)
-    wp.launch(kernel.measure, dim=threads, inputs=[source, outline.model, work, soles, heights, threads], device=device)
+    wp.launch(
+        kernel.measure,
+        dim=threads,
+        inputs=[source, outline.model, work, soles, heights, threads, int(not soles_only)],
+        device=device,
+    )
     sole = soles.numpy().reshape(-1, 3, blocks * lanes)[:, :, :frame_count].transpose(1, 0, 2).astype(np.float64)
     sole[:2] += np.asarray(qpos[:, :2], np.float64).T[:, None]
     lowest, besides, overlap = heights.numpy().reshape(3, -1)[:, :frame_count].astype(np.float64)
@@ -324,6 +334,7 @@ def _build_kernel(lanes: int) -> SimpleNamespace:
         soles: wp.array2d(dtype=V),
         heights: wp.array2d(dtype=V),
         threads: int,
+        with_capsules: int,
     ):
         thread = wp.tid()
         nothing = V3()
@@ -345,7 +356,7 @@ def _build_kernel(lanes: int) -> SimpleNamespace:
                 soles[3 * point + 1, block] = place.y
                 soles[3 * point + 2, block] = place.z
                 lowest = minimum(lowest, place.z)
-            for capsule in range(model.capsule_body.shape[0]):
+            for capsule in range(with_capsules * model.capsule_body.shape[0]):
                 body = model.capsule_body[capsule]
                 turn = load_matrix(work.pose, thread, body, 0)
                 centre = place_of(turn, model.capsule_centre[capsule], load3(work.pose, thread, body, 9))
@@ -358,6 +369,8 @@ def _build_kernel(lanes: int) -> SimpleNamespace:
                     besides = minimum(besides, bottom)
             heights[0, block] = lowest
             heights[1, block] = besides
-            heights[2, block] = deepest_overlap(thread, model, work)
+            heights[2, block] = V(0.0)
+            if with_capsules > 0:
+                heights[2, block] = deepest_overlap(thread, model, work)
 
     return SimpleNamespace(measure=measure, V=V, Work=Work)

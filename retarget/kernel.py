@@ -39,7 +39,6 @@ class Model:
     fixed: wp.array(dtype=wp.mat33)
     lower: wp.array(dtype=float)
     upper: wp.array(dtype=float)
-    rest: wp.array(dtype=float)
     task_of_body: wp.array(dtype=int)
     axes: wp.array(dtype=wp.quat)
     """Of each target's body: its joint's frame, whose z is the axis, seen from the robot's own frame of that body."""
@@ -70,6 +69,8 @@ class Job:
     later_iterations: int
     tolerance: float
     posture2: float
+    pull_to: wp.array2d(dtype=float)
+    """The postures that joints are drawn to: of every frame, or one for all."""
     out_position: wp.array(dtype=wp.vec3)
     out_rotation: wp.array(dtype=wp.vec4)
     out_joints: wp.array2d(dtype=float)
@@ -89,6 +90,7 @@ WORK = {
     "velocity": ("B", 6),
     "trial": ("B", 1),
     "known": ("B", 1),
+    "pull_to": ("B", 1),
     "target": ("K", 14),
     "trial_root": ("1", 7),
     "known_root": ("1", 7),
@@ -143,6 +145,7 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         velocity: wp.array3d(dtype=V)
         trial: wp.array3d(dtype=V)
         known: wp.array3d(dtype=V)
+        pull_to: wp.array3d(dtype=V)
         target: wp.array3d(dtype=V)
         trial_root: wp.array3d(dtype=V)
         known_root: wp.array3d(dtype=V)
@@ -224,7 +227,7 @@ def build_kernel(lanes: int) -> SimpleNamespace:
             own = turned_about_z(times_constant(above, model.fixed[body]), sine(angle), cosine(angle))
             store_matrix(work.turn, thread, body, 0, own)
             store3(work.place, thread, body, 0, at)
-            away = sub(angle, V(model.rest[body]))
+            away = sub(angle, work.pull_to[thread, body, 0])
             cost = scale_add(mul(away, away), posture2, cost)
             task = model.task_of_body[body]
             if task >= 0:
@@ -263,7 +266,7 @@ def build_kernel(lanes: int) -> SimpleNamespace:
             sw = joint_axis(thread, body, work)
             sv = cross(load3(work.place, thread, body, 0), sw)
             angle = work.trial[thread, body, 0]
-            pull = scale(sub(V(model.rest[body]), angle), posture2)
+            pull = scale(sub(work.pull_to[thread, body, 0], angle), posture2)
             gradient = add(add(dot(sw, gw), dot(sv, gv)), pull)
             uw = add3(symmetric_times(ww, sw), times(wv, sv))
             uv = add3(transposed_times(wv, sw), symmetric_times(vv, sv))
@@ -412,6 +415,9 @@ def build_kernel(lanes: int) -> SimpleNamespace:
 
     @wp.func
     def load_targets(thread: int, lane: int, frame: int, job: Job, model: Model, work: Work):
+        posture = wp.min(frame, job.pull_to.shape[0] - 1)
+        for body in range(1, model.parents.shape[0]):
+            work.pull_to[thread, body, 0][lane] = job.pull_to[posture, body - 1]
         for task in range(job.position.shape[1]):
             matrix = wp.quat_to_matrix(wp.mul(quaternion(job.rotation[frame, task]), model.axes[task]))
             position = job.position[frame, task]

@@ -1,4 +1,8 @@
-"""Retarget human motion to a robot: targets, whole-body inverse kinematics, ground; one clip at a time."""
+"""Retarget human motion to a robot: targets, inverse kinematics in two passes with a smoother between and after, ground.
+
+The first pass finds every frame's own optimum. Smoothed, it guides the second, in which standing feet are held where the first
+left them. A last light smoothing keeps all joints within their speed limits.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from corpus import rotations
 from corpus.errors import Rejected
 from corpus.g1 import G1
 from corpus.motion import CORPUS_FPS, HumanMotion, RobotMotion
 from corpus.posture import Postures, postures
 from corpus.robot import Robot
+from retarget.footing import FootingOptions, hold_feet
 from retarget.ground import GroundOptions, ground_targets, lift_off_floor
-from retarget.solver import Solution, SolverOptions, Targets, solve, solve_clips
+from retarget.smooth import SmoothOptions, smooth
+from retarget.solver import Near, SolverOptions, Targets, end_to_end, solve
 from retarget.targets import build_targets
 
 MAX_FRAMES = 1_000_000
@@ -28,6 +33,15 @@ class RetargetOptions:
     """Rate of the robot's motion [Hz]."""
     solver: SolverOptions = SolverOptions()
     ground: GroundOptions = GroundOptions()
+    footing: FootingOptions = FootingOptions()
+    guide: SmoothOptions = SmoothOptions(cutoff=6.0, root_cutoff=4.0)
+    """How smooth a motion the second pass is drawn to."""
+    guide_weight: float = 4.0
+    """How strongly it draws every joint [1/rad]."""
+    guide_root_weight: float = 100.0
+    """How strongly it draws the root's position [1/m]: held feet must not tug at it."""
+    finish: SmoothOptions = SmoothOptions(cutoff=20.0, root_cutoff=20.0)
+    """The last smoothing; little, since it takes feet off their holds."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +78,30 @@ def retarget_clips(
     aimed = [aim for aim in aims if not isinstance(aim, Rejected)]
     if not aimed:
         return [aim for aim in aims if isinstance(aim, Rejected)]
-    solutions = solve_clips(robot, [aim.targets for aim in aimed], options.solver)
-    outside = postures(robot, np.concatenate([solution.qpos for solution in solutions]))
-    done, start = [], 0
-    for aim, solution in zip(aimed, solutions, strict=True):
-        stop = start + len(solution.qpos)
-        done.append(_stand(aim, solution, outside.slice(start, stop), options))
-        start = stop
+    targets = end_to_end([aim.targets for aim in aimed])
+    first = solve(robot, targets, options.solver).qpos
+    guide = smooth(robot, first, targets.starts, options.fps, options.guide)
+    held, _ = hold_feet(targets, robot, options.fps, postures(robot, guide, soles_only=True), options.footing)
+    base = targets.bodies.index(0)
+    held.position[:, base], held.position_weight[:, base] = guide[:, :3], options.guide_root_weight
+    second = solve(robot, held, options.solver, near=Near(guide, options.guide_weight))
+    qpos = smooth(robot, second.qpos, targets.starts, options.fps, options.finish)
+    outside = postures(robot, qpos)
+    done = []
+    for aim, start, stop in zip(aimed, targets.starts, targets.stops, strict=True):
+        own = slice(start, stop)
+        lift = lift_off_floor(outside.lowest[own], options.fps, options.ground)
+        qpos[own, 2] += lift
+        done.append(
+            Retargeted(
+                motion=RobotMotion(qpos[own].astype(np.float32), options.fps, note=aim.note),
+                outside=outside.slice(start, stop).lifted(lift),
+                position_error=second.position_error[own],
+                orientation_error=second.orientation_error[own],
+                scale=aim.scale,
+                lift=aim.shift + lift,
+            )
+        )
     left = iter(done)
     return [aim if isinstance(aim, Rejected) else next(left) for aim in aims]
 
@@ -99,24 +130,10 @@ def _aim(human: HumanMotion, robot: Robot, options: RetargetOptions) -> _Aim | R
     return _Aim(targets, scale, shift, human.note)
 
 
-def _stand(aim: _Aim, solution: Solution, outside: Postures, options: RetargetOptions) -> Retargeted:
-    """Lift what sinks into the floor."""
-    lift = lift_off_floor(outside.lowest, options.fps, options.ground)
-    qpos = solution.qpos
-    qpos[:, 3:7] = rotations.continuous(qpos[:, 3:7])
-    qpos[:, 2] += lift
-    return Retargeted(
-        motion=RobotMotion(qpos.astype(np.float32), options.fps, note=aim.note),
-        outside=outside.lifted(lift),
-        position_error=solution.position_error,
-        orientation_error=solution.orientation_error,
-        scale=aim.scale,
-        lift=aim.shift + lift,
-    )
-
-
 def warm_up() -> None:
-    """Compile the kernels once, so that processes started afterwards find it in Warp's cache."""
-    rest = np.zeros((2, 1, 3)), np.tile([1.0, 0.0, 0.0, 0.0], (2, 1, 1))
-    solution = solve(G1, Targets((0,), *rest, np.ones(1), np.ones(1)))
-    postures(G1, solution.qpos)
+    """Compile the kernels once, so that processes started afterwards find them in Warp's cache."""
+    position, turn = np.zeros((4, 3, 3)), np.tile([1.0, 0.0, 0.0, 0.0], (4, 3, 1))
+    feet = [G1.body(body) for body, _ in (G1.ground_points["left_heel"], G1.ground_points["right_heel"])]
+    targets = Targets((0, *feet), position, turn, np.ones(3), np.ones(3))
+    qpos = smooth(G1, solve(G1, targets).qpos, [0], CORPUS_FPS)
+    hold_feet(targets, G1, CORPUS_FPS, postures(G1, qpos))

@@ -50,14 +50,46 @@ class Targets:
     """World positions [m]."""
     rotation: Float[np.ndarray, "T K 4"]
     """World orientations `[w x y z]`."""
-    position_weight: Float[np.ndarray, " K"]
-    """[1/m]"""
-    rotation_weight: Float[np.ndarray, " K"]
-    """[1/rad]"""
+    position_weight: Float[np.ndarray, "*T K"]
+    """[1/m]; of every frame, or the same in all."""
+    rotation_weight: Float[np.ndarray, "*T K"]
+    """[1/rad]; likewise."""
+    starts: tuple[int, ...] = (0,)
+    """First frames of the clips, where several lie end to end."""
 
     @property
     def frame_count(self) -> int:
         return len(self.position)
+
+    @property
+    def stops(self) -> tuple[int, ...]:
+        return (*self.starts[1:], self.frame_count)
+
+
+def end_to_end(clips: Sequence[Targets]) -> Targets:
+    """Targets of several clips, on the same bodies, as one; weights frame by frame."""
+    if any(clip.bodies != clips[0].bodies for clip in clips):
+        raise ValueError("All clips must drive the same bodies.")
+    arrays = {
+        name: np.concatenate(
+            [
+                np.broadcast_to(getattr(clip, name), (clip.frame_count, *clip.position.shape[1:2], *shape))
+                for clip in clips
+            ]
+        )
+        for name, shape in {"position": (3,), "rotation": (4,), "position_weight": (), "rotation_weight": ()}.items()
+    }
+    starts = np.cumsum([0, *[clip.frame_count for clip in clips[:-1]]]).tolist()
+    return Targets(clips[0].bodies, **arrays, starts=tuple(starts))
+
+
+@dataclass(frozen=True)
+class Near:
+    """Motions of all clips end to end, and how much they count."""
+
+    qpos: Float[np.ndarray, "T Q"]
+    weight: float
+    """Pull of every joint towards its angle there [1/rad]."""
 
 
 @dataclass(frozen=True)
@@ -79,45 +111,42 @@ def solve(
     *,
     device: str = "cpu",
     rest: Float[np.ndarray, " N"] | None = None,
+    near: Near | None = None,
 ) -> Solution:
-    """Solve every frame of one clip; see `solve_clips`."""
-    return solve_clips(robot, [targets], options, device=device, rest=rest)[0]
-
-
-def solve_clips(
-    robot: Robot,
-    clips: Sequence[Targets],
-    options: SolverOptions = SolverOptions(),
-    *,
-    device: str = "cpu",
-    rest: Float[np.ndarray, " N"] | None = None,
-) -> list[Solution]:
-    """Solve every frame of clips that drive the same bodies, all in one go; a clip's result is the same alone.
+    """Solve every frame; of several clips end to end each comes out as alone.
 
     Body 0, the base, must have a target, whose position centres the arithmetic. Every run of frames starts from the
     rest posture, so a frame's result does not hang on where the clip began. Where two runs do not meet, one of them sits
     in a worse minimum: it is solved again from its neighbour, and the cheaper stands.
+
+    With `near` every frame starts from its own posture there, is drawn to it, and stays in its minimum.
     """
-    if any(0 not in clip.bodies or clip.bodies != clips[0].bodies for clip in clips):
-        raise ValueError("Body 0, the base, needs a target, and all clips must drive the same bodies.")
-    if not clips:
-        return []
-    problem = _Problem(robot, clips, options, device, np.zeros(robot.joint_count) if rest is None else rest)
+    if 0 not in targets.bodies:
+        raise ValueError("Body 0, the base, needs a target.")
+    problem = _Problem(robot, targets, options, device, np.zeros(robot.joint_count) if rest is None else rest)
+    state = _solve_cold(problem, options) if near is None else _solve_near(problem, near, options)
+    qpos = np.empty((problem.frame_count, 7 + robot.joint_count))
+    qpos[:, :3] = state.root_position + problem.centre
+    qpos[:, 3:7] = state.root_rotation
+    qpos[:, 7:] = state.joints
+    error = state.error / problem.target_count
+    return Solution(qpos, state.cost, error[:, 0], error[:, 1], state.iterations)
+
+
+def _solve_cold(problem: _Problem, options: SolverOptions) -> _State:
     firsts = np.concatenate(
         [np.arange(start, stop, options.run_length) for start, stop in zip(problem.starts, problem.stops, strict=True)]
     )
     lengths = np.minimum(options.run_length, problem.stops[problem.clip_of_frame[firsts]] - firsts)
     state = problem.run(firsts, lengths, np.ones(len(firsts), int), problem.cold_start(firsts))
     _mend_jumps(problem, state, options, firsts)
-    qpos = np.empty((problem.frame_count, 7 + robot.joint_count))
-    qpos[:, :3] = state.root_position + problem.centre
-    qpos[:, 3:7] = state.root_rotation
-    qpos[:, 7:] = state.joints
-    error = state.error / problem.target_count
-    return [
-        Solution(qpos[a:b], state.cost[a:b], error[a:b, 0], error[a:b, 1], state.iterations[a:b])
-        for a, b in zip(problem.starts, problem.stops, strict=True)
-    ]
+    return state
+
+
+def _solve_near(problem: _Problem, near: Near, options: SolverOptions) -> _State:
+    qpos, ones = near.qpos, np.ones(problem.frame_count, int)
+    start = _State(qpos[:, :3] - problem.centre, qpos[:, 3:7], qpos[:, 7:], *[np.zeros(0)] * 3)
+    return problem.run(np.arange(problem.frame_count), ones, ones, start, near=near)
 
 
 @dataclass
@@ -142,31 +171,29 @@ class _State:
 
 
 class _Problem:
-    """Clips' targets on the device, end to end; `run` solves any set of runs of frames, forwards or backwards."""
+    """Targets and robot on the device; `run` solves any set of runs of frames, forwards or backwards."""
 
     def __init__(
-        self, robot: Robot, clips: Sequence[Targets], options: SolverOptions, device: str, rest: Float[np.ndarray, " N"]
+        self, robot: Robot, targets: Targets, options: SolverOptions, device: str, rest: Float[np.ndarray, " N"]
     ):
         self.robot, self.options, self.device = robot, options, device
-        self.rest = np.clip(rest, robot.lower, robot.upper)
-        counts = np.array([clip.frame_count for clip in clips])
-        self.stops = np.cumsum(counts)
-        self.starts = self.stops - counts
-        self.frame_count = int(self.stops[-1])
-        self.clip_of_frame = np.repeat(np.arange(len(clips)), counts)
-        bodies = clips[0].bodies
+        self.rest_posture, self.rest = rest, np.clip(rest, robot.lower, robot.upper)
+        self.starts, self.stops = np.array(targets.starts), np.array(targets.stops)
+        self.frame_count = targets.frame_count
+        self.clip_of_frame = np.repeat(np.arange(len(self.starts)), self.stops - self.starts)
+        bodies = targets.bodies
         self.base = bodies.index(0)
-        centre = [clip.position[:, self.base] for clip in clips]
-        self.centre = np.concatenate(centre, dtype=np.float64)
+        self.centre = targets.position[:, self.base].astype(np.float64)
         position = np.empty((self.frame_count, len(bodies), 3), np.float32)
-        for clip, own, start, stop in zip(clips, centre, self.starts, self.stops, strict=True):
-            np.subtract(clip.position, own[:, None], out=position[start:stop], casting="same_kind")
-        rotation = np.concatenate([clip.rotation for clip in clips], dtype=np.float32, casting="same_kind")
+        np.subtract(targets.position, self.centre[:, None], out=position, casting="same_kind")
+        rotation = targets.rotation.astype(np.float32)
         self.base_rotation = rotation[:, self.base]
-        weights = np.array([(clip.position_weight, clip.rotation_weight) for clip in clips], np.float32) ** 2
-        weight2 = weights.transpose(0, 2, 1)[self.clip_of_frame]
-        self.target_count = np.maximum((weights > 0).sum(2), 1)[self.clip_of_frame]
-        self.model = _device_model(robot, bodies, rest, device)
+        weight2 = np.empty((self.frame_count, len(bodies), 2), np.float32)
+        weight2[:, :, 0], weight2[:, :, 1] = targets.position_weight, targets.rotation_weight
+        weight2 *= weight2
+        counts = (weight2 > 0).sum(1, dtype=np.int32)
+        self.target_count = np.maximum(counts, 1)
+        self.model = _device_model(robot, bodies, device)
         self.targets = {
             "position": self._put(position, wp.vec3),
             "rotation": self._put(rotation, wp.vec4),
@@ -186,6 +213,7 @@ class _Problem:
         strides: np.ndarray,
         start: _State,
         cost_to_beat: np.ndarray | None = None,
+        near: Near | None = None,
     ) -> _State:
         """Solve `lengths[r]` frames from `firsts[r]` on, `strides[r]` apart, one after another; results run by run.
 
@@ -205,8 +233,11 @@ class _Problem:
         first = cost_to_beat is None
         job.cost_to_beat = self._put(np.full(self.frame_count, np.inf) if first else cost_to_beat, float)
         job.first_iterations = options.first_iterations if first else options.iterations
+        # The postures that joints are drawn to, frame by frame, or one for all.
+        pulled = self.rest_posture[None] if near is None else near.qpos[:, 7:]
+        job.pull_to = self._put(pulled, float)
         job.later_iterations = options.iterations
-        job.tolerance, job.posture2 = options.tolerance, options.posture_weight**2
+        job.tolerance, job.posture2 = options.tolerance, (options.posture_weight if near is None else near.weight) ** 2
         outputs = {
             "out_position": wp.zeros(count, dtype=wp.vec3, device=self.device),
             "out_rotation": wp.zeros(count, dtype=wp.vec4, device=self.device),
@@ -278,11 +309,11 @@ def _carry_across(problem: _Problem, state: _State, broken: np.ndarray) -> list[
     return won
 
 
-def _device_model(robot: Robot, bodies: tuple[int, ...], rest: np.ndarray, device: str) -> Any:
+def _device_model(robot: Robot, bodies: tuple[int, ...], device: str) -> Any:
     """The robot's tree on the device, kept from call to call."""
-    key = id(robot), bodies, rest.tobytes(), device
+    key = id(robot), bodies, device
     if key not in _MODELS:
-        _MODELS[key] = robot, _make_device_model(robot, bodies, rest, device)
+        _MODELS[key] = robot, _make_device_model(robot, bodies, device)
     return _MODELS[key][1]
 
 
@@ -290,7 +321,7 @@ def _device_model(robot: Robot, bodies: tuple[int, ...], rest: np.ndarray, devic
 _MODELS: dict[tuple, tuple[Robot, Any]] = {}
 
 
-def _make_device_model(robot: Robot, bodies: tuple[int, ...], rest: np.ndarray, device: str) -> Any:
+def _make_device_model(robot: Robot, bodies: tuple[int, ...], device: str) -> Any:
     """Every body's frame is turned so that its joint's axis is z."""
     frames, offset, fixed = lane_tree(robot)
     task_of_body = np.full(robot.body_count, -1)
@@ -302,7 +333,6 @@ def _make_device_model(robot: Robot, bodies: tuple[int, ...], rest: np.ndarray, 
         ("fixed", fixed, wp.mat33),
         ("lower", [0.0, *robot.lower], float),
         ("upper", [0.0, *robot.upper], float),
-        ("rest", [0.0, *rest], float),
         ("task_of_body", task_of_body, int),
         ("axes", Rotation.from_matrix(frames[list(bodies)]).as_quat(), wp.quat),
     ):

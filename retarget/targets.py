@@ -31,14 +31,14 @@ LINKS = {
 """Which body of the G1 each segment drives."""
 
 WEIGHTS: dict[str, tuple[float, float]] = {
-    "pelvis": (20.0, 10.0),
-    "chest": (0.0, 10.0),
-    "hip": (0.0, 4.0),
-    "knee": (10.0, 4.0),
+    "pelvis": (20.0, 13.0),
+    "chest": (0.0, 13.0),
+    "hip": (0.0, 5.2),
+    "knee": (10.0, 5.2),
     "ankle": (100.0, 10.0),
-    "shoulder": (0.0, 4.0),
-    "elbow": (15.0, 4.0),
-    "wrist": (25.0, 3.0),
+    "shoulder": (0.0, 5.2),
+    "elbow": (15.0, 5.2),
+    "wrist": (25.0, 4.0),
 }
 """Position weight [1/m] and orientation weight [1/rad] by segment."""
 

@@ -1,0 +1,354 @@
+"""Where the feet stand, and targets that hold them still there.
+
+A person's foot that stands must not slide on the robot either. What stands is read off the targets' own soles: low and
+slow, with hysteresis, so that noise at a threshold makes no contact come and go. A standing heel or toe gets one place of the
+floor, a foot on both is level, and between its holds a foot swings as the person's does.
+"""
+
+# Warp's annotations are for its own compiler; to a type checker they are calls and its scalars are not what they seem.
+# pyright: reportInvalidTypeForm=false, reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportIndexIssue=false, reportReturnType=false
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import warp as wp
+from jaxtyping import Bool, Float
+
+from corpus.kernels import from_rotation_vector, multiply, rotate, rotation_vector, view
+from corpus.posture import GROUND_POINTS, Postures
+from corpus.robot import Robot
+from retarget.solver import Targets
+
+
+@dataclass(frozen=True)
+class FootingOptions:
+    low: float = 0.035
+    """A heel or toe lower than this may begin to stand [m]."""
+    high: float = 0.06
+    """… and one higher than this stands no more [m]."""
+    slow: float = 0.3
+    """A heel or toe slower than this may begin to stand [m/s]; the field's bound is 0.4."""
+    fast: float = 0.6
+    """… and one faster than this stands no more [m/s]."""
+    drift: float = 0.02
+    """A heel or toe that creeps further than this from where its stand began leaves it, and may begin another one [m]."""
+    shortest_s: float = 0.08
+    """Contacts shorter than this are none, and gaps between contacts shorter than this are no gaps [s]."""
+    lead_s: float = 0.4
+    """Over this time a swinging foot leaves its last hold, and comes to the next one, at most [s]."""
+    level_s: float = 0.1
+    """A foot levels out, or rolls off, over this time [s]."""
+    hold_weight: float = 5.0
+    """How many times more the place of a standing foot counts than that of a swinging one."""
+    level_weight: float = 3.0
+    """How many times more the orientation of a foot on heel and toe counts than that of others."""
+
+
+def hold_feet(
+    targets: Targets, robot: Robot, fps: float, found: Postures, options: FootingOptions = FootingOptions()
+) -> tuple[Targets, Bool[np.ndarray, "T 4"]]:
+    """Targets that hold what stands where `found`, a first solution of the same frames, has it: what the robot reaches.
+
+    Also gives whether the person's left heel, left toe, right heel, right toe (`GROUND_POINTS`) stand.
+    """
+    frame_count, shape = targets.frame_count, targets.position.shape[:2]
+    position, rotation = targets.position.copy(), targets.rotation.copy()
+    weights = [np.array(np.broadcast_to(w, shape)) for w in (targets.position_weight, targets.rotation_weight)]
+    frames = [max(1, round(seconds * fps)) for seconds in (options.shortest_s, options.lead_s, options.level_s)]
+    limits = wp.vec4d(options.low, options.high, options.slow / fps, options.fast / fps)
+    stands = []
+    for side in range(2):
+        foot, heel = _end(targets, robot, GROUND_POINTS[2 * side])
+        _, toe = _end(targets, robot, GROUND_POINTS[2 * side + 1])
+        ends = [found.soles[:, found.sole_group == group].mean(1).T for group in (2 * side, 2 * side + 1)]
+        place, turn = position[:, foot].copy(), rotation[:, foot].copy()
+        own, share = np.zeros((frame_count, 2), np.int32), np.empty((frame_count, 2))
+        scratch = [wp.empty((frame_count, 2), dtype=kind, device="cpu") for kind in (wp.vec3d, wp.vec3d, int)]
+        wp.launch(
+            _hold,
+            dim=len(targets.starts),
+            inputs=[
+                view(targets.starts, int), view(targets.stops, int), wp.vec3d(*heel), wp.vec3d(*toe), limits,
+                options.drift, *frames, view(np.stack(ends, 1), wp.vec3d),
+            ],
+            outputs=[
+                view(place, wp.vec3d), view(turn, wp.vec4d), view(own, int), view(share, wp.float64), *scratch,
+                wp.empty(frame_count, dtype=wp.vec3d, device="cpu"),
+            ],
+            device="cpu",
+        )  # fmt: skip
+        position[:, foot], rotation[:, foot] = place, turn
+        for weight, more, column in zip(weights, (options.hold_weight, options.level_weight), range(2), strict=True):
+            weight[:, foot] *= 1 + (more - 1) * share[:, column]
+        stands.append(own)
+    held = replace(
+        targets, position=position, rotation=rotation, position_weight=weights[0], rotation_weight=weights[1]
+    )
+    return held, np.concatenate(stands, 1).astype(bool)
+
+
+def _end(targets: Targets, robot: Robot, name: str) -> tuple[int, Float[np.ndarray, "3"]]:
+    """Which target is the foot of a ground point, and where the point's middle lies in the foot [m]."""
+    body, points = robot.ground_points[name]
+    return targets.bodies.index(robot.body(body)), points.mean(0)
+
+
+f64 = wp.float64
+
+
+@wp.func
+def smoothstep(x: wp.float64) -> wp.float64:
+    y = wp.clamp(x, f64(0.0), f64(1.0))
+    return y * y * (f64(3.0) - f64(2.0) * y)
+
+
+@wp.func
+def bridge(values: wp.array(dtype=wp.vec3d), known: wp.array2d(dtype=int), first: int, last: int, span: int):
+    """Between known values (flag column 0) a smooth way from the last to zero and on to the next, at most `span` each."""
+    t = first
+    while t <= last:
+        if known[t, 0] > 0:
+            t += 1
+        else:
+            stop = t
+            while stop <= last and known[wp.min(stop, last), 0] == 0:
+                stop += 1
+            before = wp.vec3d(f64(0.0), f64(0.0), f64(0.0))
+            after = before
+            if t > first:
+                before = values[t - 1]
+            if stop <= last:
+                after = values[stop]
+            # A gap shorter than two spans is crossed in one go, without touching zero.
+            reach = f64(wp.min(span, stop - t + 1))
+            for k in range(t, stop):
+                fall = smoothstep(f64(1.0) - f64(k - t + 1) / reach)
+                rise = smoothstep(f64(1.0) - f64(stop - k) / reach)
+                values[k] = before * fall + after * rise
+            t = stop
+
+
+@wp.func
+def find_stands(
+    end: int,
+    vector: wp.vec3d,
+    first: int,
+    last: int,
+    limits: wp.vec4d,
+    drift: wp.float64,
+    shortest: int,
+    position: wp.array(dtype=wp.vec3d),
+    rotation: wp.array(dtype=wp.vec4d),
+    stands: wp.array2d(dtype=int),
+):
+    """From the first to the last frame that is low and slow, as long as it stays about low and slow between them."""
+    begun = int(-1)
+    sure = int(-1)
+    pause = int(0)
+    origin = wp.vec3d(f64(0.0), f64(0.0), f64(0.0))
+    for t in range(first, last + 2):
+        stays = int(0)
+        begins = int(0)
+        if t <= last:
+            here = position[t] + rotate(rotation[t], vector)
+            step = f64(1.0e9)
+            if t > first:
+                step = wp.length(here - position[t - 1] - rotate(rotation[t - 1], vector))
+            if t < last:
+                step = wp.min(step, wp.length(position[t + 1] + rotate(rotation[t + 1], vector) - here))
+            if here[2] < limits[1] and step < limits[3]:
+                stays = 1
+                if here[2] < limits[0] and step < limits[2]:
+                    begins = 1
+            if begun >= 0:
+                away = here - origin
+                if away[0] * away[0] + away[1] * away[1] > drift * drift:
+                    # The pause is no short gap, so that it stays one.
+                    stays = 0
+                    pause = shortest
+            elif pause > 0:
+                pause -= 1
+                begins = 0
+        if stays == 0:
+            if begun >= 0:
+                for k in range(begun, sure + 1):
+                    stands[k, end] = 1
+            begun = -1
+        elif begins > 0:
+            sure = t
+            if begun < 0:
+                begun = t
+                origin = position[t] + rotate(rotation[t], vector)
+    # Short gaps are filled, then short stands taken out.
+    for wanted in range(2):
+        t = first
+        while t <= last:
+            stop = t
+            while stop <= last and stands[wp.min(stop, last), end] == stands[t, end]:
+                stop += 1
+            inside = t > first and stop <= last
+            if stop - t < shortest and stands[t, end] == wanted and (wanted == 1 or inside):
+                for k in range(t, stop):
+                    stands[k, end] = 1 - wanted
+            t = stop
+
+
+@wp.func
+def run_start(stands: wp.array2d(dtype=int), end: int, first: int, t: int) -> int:
+    start = t
+    while start > first and stands[wp.max(start - 1, first), end] > 0:
+        start -= 1
+    return start
+
+
+@wp.func
+def place_anchors(
+    first: int,
+    last: int,
+    length: wp.float64,
+    found: wp.array2d(dtype=wp.vec3d),
+    stands: wp.array2d(dtype=int),
+    anchors: wp.array2d(dtype=wp.vec3d),
+    settled: wp.array2d(dtype=int),
+):
+    """Each standing end at the mean of where it was found; ends that stand together as far apart as they are on the foot."""
+    for end in range(2):
+        t = first
+        while t <= last:
+            settled[t, end] = 0
+            if stands[t, end] == 0:
+                anchors[t, end] = found[t, end]
+                t += 1
+            else:
+                total = wp.vec3d(f64(0.0), f64(0.0), f64(0.0))
+                stop = t
+                while stop <= last and stands[wp.min(stop, last), end] > 0:
+                    total += found[stop, end]
+                    stop += 1
+                for k in range(t, stop):
+                    anchors[k, end] = total / f64(stop - t)
+                    settled[k, end] = 0
+                t = stop
+    for t in range(first, last + 1):
+        both = stands[t, 0] * stands[t, 1]
+        if t > first:
+            both = both * (1 - stands[t - 1, 0] * stands[t - 1, 1])
+        if both > 0:
+            way = anchors[t, 1] - anchors[t, 0]
+            way = wp.vec3d(way[0], way[1], f64(0.0))
+            way = way * (length / wp.max(wp.length(way), f64(1.0e-6)))
+            heel_run = run_start(stands, 0, first, t)
+            toe_run = run_start(stands, 1, first, t)
+            # An end that stood with the other before stays where it is; else both give in alike.
+            heel = (anchors[t, 0] + anchors[t, 1] - way) * f64(0.5)
+            if settled[heel_run, 0] > 0:
+                heel = anchors[t, 0]
+            elif settled[toe_run, 1] > 0:
+                heel = anchors[t, 1] - way
+            settled[heel_run, 0] = 1
+            settled[toe_run, 1] = 1
+            k = heel_run
+            while k <= last and stands[wp.min(k, last), 0] > 0:
+                anchors[k, 0] = heel
+                k += 1
+            k = toe_run
+            while k <= last and stands[wp.min(k, last), 1] > 0:
+                anchors[k, 1] = heel + way
+                k += 1
+
+
+@wp.func
+def inverse(q: wp.vec4d) -> wp.vec4d:
+    return wp.vec4d(q[0], -q[1], -q[2], -q[3])
+
+
+@wp.func
+def level_turn(way: wp.vec3d, sole: wp.vec3d) -> wp.vec4d:
+    """The turn about the vertical that brings the sole along `way`."""
+    half = f64(0.5) * (wp.atan2(way[1], way[0]) - wp.atan2(sole[1], sole[0]))
+    return wp.vec4d(wp.cos(half), f64(0.0), f64(0.0), wp.sin(half))
+
+
+@wp.kernel
+def _hold(
+    starts: wp.array(dtype=int),
+    ends: wp.array(dtype=int),
+    heel: wp.vec3d,
+    toe: wp.vec3d,
+    limits: wp.vec4d,
+    drift: wp.float64,
+    shortest: int,
+    lead: int,
+    level: int,
+    found: wp.array2d(dtype=wp.vec3d),
+    position: wp.array(dtype=wp.vec3d),
+    rotation: wp.array(dtype=wp.vec4d),
+    stands: wp.array2d(dtype=int),
+    share: wp.array2d(dtype=wp.float64),
+    anchors: wp.array2d(dtype=wp.vec3d),
+    points: wp.array2d(dtype=wp.vec3d),
+    flags: wp.array2d(dtype=int),
+    values: wp.array(dtype=wp.vec3d),
+):
+    clip = wp.tid()
+    first = starts[clip]
+    last = ends[clip] - 1
+    zero = wp.vec3d(f64(0.0), f64(0.0), f64(0.0))
+    find_stands(0, heel, first, last, limits, drift, shortest, position, rotation, stands)
+    find_stands(1, toe, first, last, limits, drift, shortest, position, rotation, stands)
+    sole = toe - heel
+    place_anchors(first, last, wp.length(sole), found, stands, anchors, flags)
+    # Where a person's foot is flat the robot's is level: what is left of that on average is how the two feet's axes differ,
+    # standing or not.
+    tilt = zero
+    flat_count = f64(0.0)
+    for t in range(first, last + 1):
+        flags[t, 0] = stands[t, 0] * stands[t, 1]
+        if flags[t, 0] > 0:
+            tilt += rotation_vector(multiply(inverse(rotation[t]), level_turn(anchors[t, 1] - anchors[t, 0], sole)))
+            flat_count += f64(1.0)
+    if flat_count > f64(0.0):
+        for t in range(first, last + 1):
+            rotation[t] = multiply(rotation[t], from_rotation_vector(tilt / flat_count))
+    # Level while heel and toe stand, along their anchors; going over to the person's own turn beside.
+    for t in range(first, last + 1):
+        values[t] = zero
+        if flags[t, 0] > 0:
+            flat = level_turn(anchors[t, 1] - anchors[t, 0], sole)
+            values[t] = rotation_vector(multiply(flat, inverse(rotation[t])))
+    bridge(values, flags, first, last, level)
+    # Where the foot must be for its standing points to lie on their anchors, as a shift from where it is.
+    for t in range(first, last + 1):
+        turn = multiply(from_rotation_vector(values[t]), rotation[t])
+        rotation[t] = turn
+        points[t, 0] = rotate(turn, heel)
+        points[t, 1] = rotate(turn, toe)
+        wanted = zero
+        count = f64(0.0)
+        lowest = f64(1.0e9)
+        for end in range(2):
+            if stands[t, end] > 0:
+                wanted += anchors[t, end] - points[t, end]
+                lowest = wp.min(lowest, points[t, end][2])
+                count += f64(1.0)
+        flags[t, 0] = 0
+        values[t] = zero
+        if count > f64(0.0):
+            flags[t, 0] = 1
+            values[t] = wp.vec3d(wanted[0] / count, wanted[1] / count, -lowest) - position[t]
+    bridge(values, flags, first, last, lead)
+    for t in range(first, last + 1):
+        place = position[t] + values[t]
+        # Nothing of the sole below the floor, standing or not.
+        lowest = place[2] + wp.min(points[t, 0][2], points[t, 1][2])
+        position[t] = wp.vec3d(place[0], place[1], place[2] + wp.max(-lowest, f64(0.0)))
+        standing = f64(0.0)
+        level_share = f64(0.0)
+        count = f64(0.0)
+        for k in range(wp.max(first, t - level / 2), wp.min(last, t + level / 2) + 1):
+            standing += f64(flags[k, 0])
+            level_share += f64(stands[k, 0] * stands[k, 1])
+            count += f64(1.0)
+        share[t, 0] = standing / count
+        share[t, 1] = level_share / count

@@ -1,0 +1,140 @@
+"""A smoother over whole clips: one banded system per joint and clip, then the joints' speed limits, met exactly."""
+
+# Warp's annotations are for its own compiler; to a type checker they are calls and its scalars are not what they seem.
+# pyright: reportInvalidTypeForm=false, reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportIndexIssue=false, reportReturnType=false
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import warp as wp
+from jaxtyping import Float
+
+from corpus import rotations
+from corpus.kernels import view
+from corpus.robot import Robot
+
+
+@dataclass(frozen=True)
+class SmoothOptions:
+    cutoff: float = 6.0
+    """Joint motion of this frequency loses half its amplitude [Hz]; people's is below 6 Hz."""
+    root_cutoff: float = 6.0
+    """The same of the root's motion, which has the whole mass to move [Hz]."""
+    speed_share: float = 0.98
+    """Joints keep below this share of their speed limits."""
+
+
+def smooth(
+    robot: Robot,
+    qpos: Float[np.ndarray, "T Q"],
+    starts: Sequence[int],
+    fps: float,
+    options: SmoothOptions = SmoothOptions(),
+) -> Float[np.ndarray, "T Q"]:
+    """The smoothest motion near `qpos`: minimises Σ (x − q)² + λ Σ (second differences of x)² for every column alone.
+
+    λ = (fps / (2π · cutoff))⁴, so the result hardly depends on the frame rate; nothing lags, since both directions count.
+    Joints then keep to their speed limits. Clips lie end to end, each from one of `starts` on.
+    """
+    speed = robot.speed_limit * options.speed_share / fps
+    qpos = np.array(qpos, np.float64)
+    # q and −q are one rotation: neighbours in time take the same of the two.
+    flips = np.where(np.einsum("tk,tk->t", qpos[1:, 3:7], qpos[:-1, 3:7]) < 0, -1.0, 1.0)
+    qpos[1:, 3:7] *= np.cumprod(flips)[:, None]
+    root = _smoothed(qpos[:, :7], starts, fps, options.root_cutoff, np.zeros(7))
+    root[:, 3:7] = rotations.normalise(root[:, 3:7])
+    return np.concatenate([root, _smoothed(qpos[:, 7:], starts, fps, options.cutoff, speed)], 1)
+
+
+def _smoothed(
+    values: Float[np.ndarray, "T C"], starts: Sequence[int], fps: float, cutoff: float, limit: Float[np.ndarray, " C"]
+) -> Float[np.ndarray, "T C"]:
+    """Columns by one cutoff; `limit` is the largest step, 0 for none."""
+    out = np.array(values, np.float64)
+    ends = [*starts[1:], len(out)]
+    factors, curves = np.empty((len(out), 3)), np.empty((2, *out.shape))
+    wp.launch(
+        _smooth,
+        dim=len(starts),
+        inputs=[view(starts, int), view(ends, int), (fps / (2 * np.pi * cutoff)) ** 4, view(limit, wp.float64)],
+        outputs=[view(factors, wp.float64), view(curves, wp.float64), view(out, wp.float64)],
+        device="cpu",
+    )
+    return out
+
+
+@wp.kernel
+def _smooth(
+    starts: wp.array(dtype=int),
+    ends: wp.array(dtype=int),
+    stiffness: wp.float64,
+    limit: wp.array(dtype=wp.float64),
+    factors: wp.array2d(dtype=wp.float64),
+    curves: wp.array3d(dtype=wp.float64),
+    x: wp.array2d(dtype=wp.float64),
+):
+    clip = wp.tid()
+    first = starts[clip]
+    last = ends[clip] - 1
+    columns = x.shape[1]
+    zero = wp.float64(0.0)
+    # LDLᵀ of I + λ DᵀD, five diagonals: the inverse of each pivot, and the two entries of L before it.
+    for t in range(first, last + 1):
+        # The second differences that hold x[t]: centred on t − 1, t and t + 1, where those are inside the clip.
+        left = zero
+        middle = zero
+        right = zero
+        if t - 1 > first:
+            left = wp.float64(1.0)
+        if t > first and t < last:
+            middle = wp.float64(1.0)
+        if t + 1 < last:
+            right = wp.float64(1.0)
+        one = zero
+        two = zero
+        pivot = wp.float64(1.0) + stiffness * (left + wp.float64(4.0) * middle + right)
+        if t - 1 > first:
+            two = stiffness * left * factors[t - 2, 0]
+            pivot -= two * two / factors[t - 2, 0]
+        if t > first:
+            one = wp.float64(-2.0) * stiffness * (left + middle)
+            if t - 1 > first:
+                one -= two * factors[t - 1, 1] / factors[t - 2, 0]
+            one = one * factors[t - 1, 0]
+            pivot -= one * one / factors[t - 1, 0]
+        factors[t, 0] = wp.float64(1.0) / pivot
+        factors[t, 1] = one
+        factors[t, 2] = two
+        for c in range(columns):
+            if t > first:
+                x[t, c] = x[t, c] - one * x[t - 1, c]
+            if t - 1 > first:
+                x[t, c] = x[t, c] - two * x[t - 2, c]
+    for back in range(last - first + 1):
+        t = last - back
+        for c in range(columns):
+            value = x[t, c] * factors[t, 0]
+            if back > 0:
+                value -= factors[t + 1, 1] * x[t + 1, c]
+            if back > 1:
+                value -= factors[t + 2, 2] * x[t + 2, c]
+            x[t, c] = value
+    if limit[0] == zero:
+        return
+    # The mean of the lowest curve above and the highest curve below that keep to a limit keeps to it too.
+    for t in range(first, last + 1):
+        for c in range(columns):
+            curves[0, t, c] = x[t, c]
+            curves[1, t, c] = x[t, c]
+            if t > first:
+                curves[0, t, c] = wp.max(x[t, c], curves[0, t - 1, c] - limit[c])
+                curves[1, t, c] = wp.min(x[t, c], curves[1, t - 1, c] + limit[c])
+    for back in range(last - first + 1):
+        t = last - back
+        for c in range(columns):
+            if back > 0:
+                curves[0, t, c] = wp.max(curves[0, t, c], curves[0, t + 1, c] - limit[c])
+                curves[1, t, c] = wp.min(curves[1, t, c], curves[1, t + 1, c] + limit[c])
+            x[t, c] = wp.float64(0.5) * (curves[0, t, c] + curves[1, t, c])
