@@ -15,8 +15,11 @@ wp.config.enable_backward = False
 
 def view(array: Any, dtype: Any) -> wp.array:
     """Warp's view of an array on the CPU, copied only where it must be."""
-    kind: Any = np.int32 if dtype is int else np.float64
-    return wp.array(np.ascontiguousarray(array, kind), dtype=dtype, device="cpu", copy=False)
+    array = np.asarray(array, np.int32 if dtype is int else np.float64)
+    # Leading axes may have gaps between them, the numbers of one element not.
+    if array.strides and array.strides[-1] != array.itemsize:
+        array = np.ascontiguousarray(array)
+    return wp.array(array, dtype=dtype, device="cpu", copy=False)
 
 
 @wp.func

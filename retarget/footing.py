@@ -54,7 +54,9 @@ def hold_feet(
     """
     frame_count, shape = targets.frame_count, targets.position.shape[:2]
     position, rotation = targets.position.copy(), targets.rotation.copy()
-    weights = [np.array(np.broadcast_to(w, shape)) for w in (targets.position_weight, targets.rotation_weight)]
+    weights = [
+        np.array(np.broadcast_to(w, shape), np.float32) for w in (targets.position_weight, targets.rotation_weight)
+    ]
     frames = [max(1, round(seconds * fps)) for seconds in (options.shortest_s, options.lead_s, options.level_s)]
     limits = wp.vec4d(options.low, options.high, options.slow / fps, options.fast / fps)
     stands = []
@@ -62,7 +64,7 @@ def hold_feet(
         foot, heel = _end(targets, robot, GROUND_POINTS[2 * side])
         _, toe = _end(targets, robot, GROUND_POINTS[2 * side + 1])
         ends = [found.soles[:, found.sole_group == group].mean(1).T for group in (2 * side, 2 * side + 1)]
-        place, turn = position[:, foot].copy(), rotation[:, foot].copy()
+        place, turn = position[:, foot].copy(), rotation[:, foot].astype(np.float64)
         own, share = np.zeros((frame_count, 2), np.int32), np.empty((frame_count, 2))
         scratch = [wp.empty((frame_count, 2), dtype=kind, device="cpu") for kind in (wp.vec3d, wp.vec3d, int)]
         wp.launch(

@@ -31,10 +31,12 @@ MAX_FRAMES = 1_000_000
 class RetargetOptions:
     fps: float = CORPUS_FPS
     """Rate of the robot's motion [Hz]."""
-    solver: SolverOptions = SolverOptions()
+    first: SolverOptions = SolverOptions(tolerance=1e-2)
+    """The first pass, which the second makes exact."""
+    second: SolverOptions = SolverOptions(tolerance=5e-3)
     ground: GroundOptions = GroundOptions()
     footing: FootingOptions = FootingOptions()
-    guide: SmoothOptions = SmoothOptions(cutoff=6.0, root_cutoff=4.0)
+    guide: SmoothOptions = SmoothOptions(cutoff=6.0, root_cutoff=4.0, speed_share=0.0)
     """How smooth a motion the second pass is drawn to."""
     guide_weight: float = 4.0
     """How strongly it draws every joint [1/rad]."""
@@ -79,12 +81,12 @@ def retarget_clips(
     if not aimed:
         return [aim for aim in aims if isinstance(aim, Rejected)]
     targets = end_to_end([aim.targets for aim in aimed])
-    first = solve(robot, targets, options.solver).qpos
+    first = solve(robot, targets, options.first).qpos
     guide = smooth(robot, first, targets.starts, options.fps, options.guide)
     held, _ = hold_feet(targets, robot, options.fps, postures(robot, guide, soles_only=True), options.footing)
     base = targets.bodies.index(0)
     held.position[:, base], held.position_weight[:, base] = guide[:, :3], options.guide_root_weight
-    second = solve(robot, held, options.solver, near=Near(guide, options.guide_weight))
+    second = solve(robot, held, options.second, near=Near(guide, options.guide_weight))
     qpos = smooth(robot, second.qpos, targets.starts, options.fps, options.finish)
     outside = postures(robot, qpos)
     done = []

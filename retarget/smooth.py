@@ -23,7 +23,7 @@ class SmoothOptions:
     root_cutoff: float = 6.0
     """The same of the root's motion, which has the whole mass to move [Hz]."""
     speed_share: float = 0.98
-    """Joints keep below this share of their speed limits."""
+    """Joints keep below this share of their speed limits; 0 lets them go as fast as they like."""
 
 
 def smooth(

@@ -67,20 +67,21 @@ class Targets:
 
 
 def end_to_end(clips: Sequence[Targets]) -> Targets:
-    """Targets of several clips, on the same bodies, as one; weights frame by frame."""
+    """Targets of several clips, on the same bodies, as one; orientations in single precision, as the kernel takes them."""
     if any(clip.bodies != clips[0].bodies for clip in clips):
         raise ValueError("All clips must drive the same bodies.")
-    arrays = {
-        name: np.concatenate(
-            [
-                np.broadcast_to(getattr(clip, name), (clip.frame_count, *clip.position.shape[1:2], *shape))
-                for clip in clips
-            ]
-        )
-        for name, shape in {"position": (3,), "rotation": (4,), "position_weight": (), "rotation_weight": ()}.items()
-    }
+    weights = {}
+    for name in ("position_weight", "rotation_weight"):
+        own = [getattr(clip, name) for clip in clips]
+        if any(weight.ndim > 1 or not np.array_equal(weight, own[0]) for weight in own):
+            own = [np.broadcast_to(weight, clip.position.shape[:2]) for weight, clip in zip(own, clips, strict=True)]
+            weights[name] = np.concatenate(own)
+        else:
+            weights[name] = own[0]
+    position = np.concatenate([clip.position for clip in clips])
+    rotation = np.concatenate([clip.rotation for clip in clips], dtype=np.float32, casting="same_kind")
     starts = np.cumsum([0, *[clip.frame_count for clip in clips[:-1]]]).tolist()
-    return Targets(clips[0].bodies, **arrays, starts=tuple(starts))
+    return Targets(clips[0].bodies, position, rotation, **weights, starts=tuple(starts))
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class _Problem:
         self.centre = targets.position[:, self.base].astype(np.float64)
         position = np.empty((self.frame_count, len(bodies), 3), np.float32)
         np.subtract(targets.position, self.centre[:, None], out=position, casting="same_kind")
-        rotation = targets.rotation.astype(np.float32)
+        rotation = targets.rotation.astype(np.float32, copy=False)
         self.base_rotation = rotation[:, self.base]
         weight2 = np.empty((self.frame_count, len(bodies), 2), np.float32)
         weight2[:, :, 0], weight2[:, :, 1] = targets.position_weight, targets.rotation_weight

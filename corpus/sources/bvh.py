@@ -263,6 +263,7 @@ def _stands_along_z(position: Float[np.ndarray, "T K 3"], index: dict[str, int])
     The trunk points along the file's z, the feet keep to the floor there, and it is nobody lying on a floor of a y-up file.
     """
     x, y, z = 0, 2, 1  # the file's axes, after turning; its z is −1 times ours
+    position = position[:: max(1, len(position) // 64)]
     at = {role: position[:, i] for role, i in index.items()}
     trunk = (at["left_shoulder"] + at["right_shoulder"]) / 2 - at["pelvis"]
     lean = (trunk / np.maximum(np.linalg.norm(trunk, axis=1, keepdims=True), 1e-9)).mean(0)

@@ -78,16 +78,16 @@ def world_motion(
 ) -> tuple[Float[np.ndarray, "T K 3"], Float[np.ndarray, "T K 4"]]:
     """World positions [the file's unit] and orientations of `joints` (default: all), all turned by `root_turn`."""
     wanted = range(len(file.parents)) if joints is None else joints
-    tree, columns, kept = _joint_tree(file.parents, file.offsets.tobytes(), file.channels, tuple(sorted(wanted)))
+    tree, columns = _joint_tree(file.parents, file.offsets.tobytes(), file.channels, tuple(sorted(wanted)))
     position, rotation = tree.poses(file.values if columns is None else file.values[:, columns], root_turn)
-    return (position, rotation) if kept is None else (position[:, kept], rotation[:, kept])
+    return position[:, : len(wanted)], rotation[:, : len(wanted)]
 
 
 @lru_cache(32)
 def _joint_tree(
     parents: tuple[int, ...], offsets: bytes, channels: tuple[tuple[str, ...], ...], wanted: tuple[int, ...]
-) -> tuple[JointTree, list[int] | None, list[int] | None]:
-    """The wanted joints with all above them; their columns, and which of them are wanted, where that is not all.
+) -> tuple[JointTree, list[int] | None]:
+    """The wanted joints, then those above them; and their columns, where those are not all.
 
     Kept: the takes of a data set share their skeleton.
     """
@@ -99,9 +99,9 @@ def _joint_tree(
         [place_of.get(parents[joint], -1) for joint in needed],
         np.frombuffer(offsets).reshape(-1, 3)[needed],
         [channels[joint] for joint in needed],
+        [(*wanted, *(joint for joint in needed if joint not in wanted)).index(joint) for joint in needed],
     )
-    whole, all_wanted = len(needed) == len(parents), len(wanted) == len(needed)
-    return tree, None if whole else columns, None if all_wanted else [place_of[joint] for joint in wanted]
+    return tree, None if len(needed) == len(parents) else columns
 
 
 def bone_offsets(file: BvhFile) -> Float[np.ndarray, "J 3"]:

@@ -106,15 +106,22 @@ class JointTree:
     """The joints of a BVH, packed for the kernel.
 
     `channels` names each joint's, in the order of the columns of values: "Xposition", which replaces the offset,
-    "Zrotation" [degrees], and so on.
+    "Zrotation" [degrees], and so on. `slots` is where each joint's pose goes in the results.
     """
 
-    def __init__(self, parents: Sequence[int], offsets: Float[np.ndarray, "J 3"], channels: Sequence[Sequence[str]]):
+    def __init__(
+        self,
+        parents: Sequence[int],
+        offsets: Float[np.ndarray, "J 3"],
+        channels: Sequence[Sequence[str]],
+        slots: Sequence[int] | None = None,
+    ):
         kinds = np.array([_KINDS[channel] for own in channels for channel in own], np.int32)
         self.joint_count = len(parents)
         self.turning = np.flatnonzero(kinds > 2)
         self.packed = [
             view(parents, int),
+            view(range(len(parents)) if slots is None else slots, int),
             view(offsets, wp.vec3d),
             view(kinds, int),
             view(np.cumsum(kinds > 2) - 1, int),
@@ -151,6 +158,7 @@ def _pose(
     values: wp.array2d(dtype=wp.float64),
     tangent: wp.array2d(dtype=wp.float64),
     parents: wp.array(dtype=int),
+    slots: wp.array(dtype=int),
     offsets: wp.array(dtype=wp.vec3d),
     kinds: wp.array(dtype=int),
     angle_column: wp.array(dtype=int),
@@ -186,7 +194,7 @@ def _pose(
         origin = wp.vec3d(wp.float64(0.0), wp.float64(0.0), wp.float64(0.0))
         parent = parents[joint]
         if parent >= 0:
-            up = rotation[frame, parent]
-            origin = position[frame, parent]
-        position[frame, joint] = origin + rotate(up, place)
-        rotation[frame, joint] = multiply(up, turn)
+            up = rotation[frame, slots[parent]]
+            origin = position[frame, slots[parent]]
+        position[frame, slots[joint]] = origin + rotate(up, place)
+        rotation[frame, slots[joint]] = multiply(up, turn)
