@@ -39,9 +39,9 @@ class FootingOptions:
     """Over this time a swinging foot leaves its last hold, and comes to the next one, at most [s]."""
     level_s: float = 0.1
     """A foot levels out, or rolls off, over this time [s]."""
-    hold_weight: float = 5.0
+    hold_weight: float = 8.0
     """How many times more the place of a standing foot counts than that of a swinging one."""
-    level_weight: float = 3.0
+    level_weight: float = 4.0
     """How many times more the orientation of a foot on heel and toe counts than that of others."""
 
 

@@ -20,7 +20,7 @@ from corpus.robot import Robot
 from retarget.footing import FootingOptions, hold_feet
 from retarget.ground import GroundOptions, ground_targets, lift_off_floor
 from retarget.smooth import SmoothOptions, smooth
-from retarget.solver import Near, SolverOptions, Targets, end_to_end, solve
+from retarget.solver import Near, Solution, SolverOptions, Targets, end_to_end, solve
 from retarget.targets import build_targets
 
 MAX_FRAMES = 1_000_000
@@ -81,13 +81,7 @@ def retarget_clips(
     if not aimed:
         return [aim for aim in aims if isinstance(aim, Rejected)]
     targets = end_to_end([aim.targets for aim in aimed])
-    first = solve(robot, targets, options.first).qpos
-    guide = smooth(robot, first, targets.starts, options.fps, options.guide)
-    held, _ = hold_feet(targets, robot, options.fps, postures(robot, guide, soles_only=True), options.footing)
-    base = targets.bodies.index(0)
-    held.position[:, base], held.position_weight[:, base] = guide[:, :3], options.guide_root_weight
-    second = solve(robot, held, options.second, near=Near(guide, options.guide_weight))
-    qpos = smooth(robot, second.qpos, targets.starts, options.fps, options.finish)
+    qpos, second = follow(targets, robot, options)
     outside = postures(robot, qpos)
     done = []
     for aim, start, stop in zip(aimed, targets.starts, targets.stops, strict=True):
@@ -106,6 +100,19 @@ def retarget_clips(
         )
     left = iter(done)
     return [aim if isinstance(aim, Rejected) else next(left) for aim in aims]
+
+
+def follow(
+    targets: Targets, robot: Robot, options: RetargetOptions = RetargetOptions()
+) -> tuple[Float[np.ndarray, "T Q"], Solution]:
+    """The robot's motion that follows grounded targets, smooth and with standing feet held; and the second pass's solution."""
+    first = solve(robot, targets, options.first).qpos
+    guide = smooth(robot, first, targets.starts, options.fps, options.guide)
+    held, _ = hold_feet(targets, robot, options.fps, postures(robot, guide, soles_only=True), options.footing)
+    base = targets.bodies.index(0)
+    held.position[:, base], held.position_weight[:, base] = guide[:, :3], options.guide_root_weight
+    second = solve(robot, held, options.second, near=Near(guide, options.guide_weight))
+    return smooth(robot, second.qpos, targets.starts, options.fps, options.finish), second
 
 
 @dataclass(frozen=True)

@@ -43,25 +43,37 @@ def smooth(
     # q and −q are one rotation: neighbours in time take the same of the two.
     flips = np.where(np.einsum("tk,tk->t", qpos[1:, 3:7], qpos[:-1, 3:7]) < 0, -1.0, 1.0)
     qpos[1:, 3:7] *= np.cumprod(flips)[:, None]
-    root = _smoothed(qpos[:, :7], starts, fps, options.root_cutoff, np.zeros(7))
+    root = _smoothed(
+        qpos[:, :7], starts, fps, options.root_cutoff, np.zeros(7), np.full(7, -np.inf), np.full(7, np.inf)
+    )
     root[:, 3:7] = rotations.normalise(root[:, 3:7])
-    return np.concatenate([root, _smoothed(qpos[:, 7:], starts, fps, options.cutoff, speed)], 1)
+    joints = _smoothed(qpos[:, 7:], starts, fps, options.cutoff, speed, robot.lower, robot.upper)
+    return np.concatenate([root, joints], 1)
 
 
 def _smoothed(
-    values: Float[np.ndarray, "T C"], starts: Sequence[int], fps: float, cutoff: float, limit: Float[np.ndarray, " C"]
+    values: Float[np.ndarray, "T C"],
+    starts: Sequence[int],
+    fps: float,
+    cutoff: float,
+    limit: Float[np.ndarray, " C"],
+    lower: Float[np.ndarray, " C"],
+    upper: Float[np.ndarray, " C"],
 ) -> Float[np.ndarray, "T C"]:
-    """Columns by one cutoff; `limit` is the largest step, 0 for none."""
+    """Columns by one cutoff, between two bounds; `limit` is the largest step, 0 for none."""
     out = np.array(values, np.float64)
     ends = [*starts[1:], len(out)]
     factors, curves = np.empty((len(out), 3)), np.empty((2, *out.shape))
     wp.launch(
         _smooth,
         dim=len(starts),
-        inputs=[view(starts, int), view(ends, int), (fps / (2 * np.pi * cutoff)) ** 4, view(limit, wp.float64)],
+        inputs=[
+            view(starts, int), view(ends, int), (fps / (2 * np.pi * cutoff)) ** 4,
+            *(view(bound, wp.float64) for bound in (limit, lower, upper)),
+        ],
         outputs=[view(factors, wp.float64), view(curves, wp.float64), view(out, wp.float64)],
         device="cpu",
-    )
+    )  # fmt: skip
     return out
 
 
@@ -71,6 +83,8 @@ def _smooth(
     ends: wp.array(dtype=int),
     stiffness: wp.float64,
     limit: wp.array(dtype=wp.float64),
+    lower: wp.array(dtype=wp.float64),
+    upper: wp.array(dtype=wp.float64),
     factors: wp.array2d(dtype=wp.float64),
     curves: wp.array3d(dtype=wp.float64),
     x: wp.array2d(dtype=wp.float64),
@@ -121,6 +135,10 @@ def _smooth(
             if back > 1:
                 value -= factors[t + 2, 2] * x[t + 2, c]
             x[t, c] = value
+    # Only now, when no later frame needs the value as it was.
+    for t in range(first, last + 1):
+        for c in range(columns):
+            x[t, c] = wp.clamp(x[t, c], lower[c], upper[c])
     if limit[0] == zero:
         return
     # The mean of the lowest curve above and the highest curve below that keep to a limit keeps to it too.

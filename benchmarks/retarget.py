@@ -1,0 +1,255 @@
+"""How good and how fast the retargeting is, clip by clip, beside a peer's inverse kinematics on the same targets.
+
+    python -m benchmarks.retarget [--frames N]
+
+Real clips of LAFAN1, AMASS, PHUMA and Bandai-Namco. The peer (`benchmarks/peer.py`) solves the targets that our first pass gets;
+what stands is read off those targets, the same frames for both. The last line is JSON. A picture of one clip, feet over
+time and both robots, goes to `benchmarks/out/retarget.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+from rich.console import Console
+from rich.table import Table
+from threadpoolctl import threadpool_limits
+
+from benchmarks.peer import solve_like_gmr
+from corpus import rotations
+from corpus.errors import Rejected
+from corpus.g1 import G1
+from corpus.motion import HumanMotion
+from corpus.posture import Postures, postures
+from corpus.robot import forward_kinematics
+from corpus.sources import source
+from corpus.sources.options import LoadOptions
+from retarget.footing import hold_feet
+from retarget.ground import ground_targets
+from retarget.retarget import RetargetOptions, follow
+from retarget.solver import SolverOptions, Targets, end_to_end, solve
+from retarget.targets import build_targets
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+OPTIONS = RetargetOptions()
+REPEATS = 5
+"""Rates are medians of so many runs."""
+BANDAI = ("walk-turn-left", "kick", "wave-both-hands", "run_")
+BATCH_FRAMES = 16384
+"""Frames solved at once, as `pipelines.build` does."""
+DEEP = 0.02
+"""Overlap of two links that counts as a collision [m]."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip. Ratios are ours over the peer's."""
+
+    clip: str
+    frames: int
+    mink: float
+    """The peer's frames per core-second."""
+    single: float
+    """Our first pass alone, over the peer's rate."""
+    full: float
+    """Both passes, smoothing, footing and measures, over the peer's rate."""
+    cost: float
+    """Weighted squared error of the first pass."""
+    slide: float
+    """Level speed of standing heels and toes."""
+    slide_mm_s: float
+    penetration_mm: float
+    """Depth that 1 % of standing heels and toes exceed."""
+    float_mm: float
+    """Height that 1 % of them exceed."""
+    jerk: float
+    position: float
+    orientation: float
+    limits: int
+    """Frames with a joint beyond its limits."""
+    speeds: int
+    """Steps beyond a joint's speed limit."""
+    collisions: float
+    """Share of frames with links 2 cm inside each other where the peer's, on the person's own posture, are not."""
+    start: float
+    """What 1 % of the joint angles differ by when the clip starts 17 frames later, a second after that start [rad]."""
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    with threadpool_limits(1):
+        rows = [measure(name, targets) for name, targets in clips(options.frames)]
+    show(rows)
+    print(json.dumps(figures(rows)))
+
+
+def clips(limit: int) -> Iterator[tuple[str, Targets]]:
+    """Targets of real clips, at most `limit` frames of each."""
+    data = SHARED / "data"
+    for name, folder in (
+        ("lafan1", "lafan1_bvh"),
+        ("amass", "amass_smplh"),
+        ("amass", "amass_smplx"),
+        ("phuma", "phuma"),
+    ):
+        yield from _of_folder(name, data / folder, limit)
+    with tempfile.TemporaryDirectory(prefix="motionloom-bench-") as place:
+        with tarfile.open(SHARED / "bench" / "motions.tar.xz", "r|*") as archive:
+            wanted, left = [], list(BANDAI)
+            for member in archive:
+                if member.name.endswith(".bvh") and (word := next((w for w in left if w in member.name), None)):
+                    left.remove(word)
+                    wanted.append(member)
+                    archive.extract(member, place, filter="data")
+        yield from _of_folder("bvh", Path(place), limit)
+
+
+def _of_folder(name: str, root: Path, limit: int) -> Iterator[tuple[str, Targets]]:
+    for clip in source(name).scan(root):
+        try:
+            human = source(name).load(root, clip, LoadOptions())
+            if not isinstance(human, HumanMotion) or human.frame_count < 2 * human.fps:
+                continue
+            targets, _ = build_targets(human, G1, OPTIONS.fps)
+        except Rejected:
+            continue
+        targets, _ = ground_targets(targets, G1, OPTIONS.fps, OPTIONS.ground)
+        yield Path(clip.path).stem[:28], _frames(targets, 0, limit)
+
+
+def measure(name: str, targets: Targets) -> Row:
+    peer = solve_like_gmr(G1, targets)
+    # As in a corpus build, many clips at once: here the same one again and again.
+    batch = end_to_end([targets] * -(-BATCH_FRAMES // targets.frame_count))
+    single, single_rate = _timed(lambda: solve(G1, batch, SolverOptions()).qpos)
+    ours, full_rate = _timed(lambda: follow(batch, G1, OPTIONS)[0])
+    single, ours, theirs = single[: targets.frame_count], ours[: targets.frame_count], peer.qpos
+    outside, their_outside = postures(G1, ours), postures(G1, theirs)
+    _, stands = hold_feet(targets, G1, OPTIONS.fps, their_outside, OPTIONS.footing)
+    slide, height = _footing(outside, stands)
+    their_slide, _ = _footing(their_outside, stands)
+    position, orientation = _errors(targets, ours)
+    their_position, their_orientation = _errors(targets, theirs)
+    step = np.abs(np.diff(ours[:, 7:], axis=0)) * OPTIONS.fps
+    later = follow(_frames(targets, 17, targets.frame_count), G1, OPTIONS)[0]
+    return Row(
+        clip=name,
+        frames=targets.frame_count,
+        mink=peer.frames_per_core_second,
+        single=single_rate / peer.frames_per_core_second,
+        full=full_rate / peer.frames_per_core_second,
+        cost=_cost(targets, single) / _cost(targets, theirs),
+        slide=slide / their_slide,
+        slide_mm_s=1000 * slide,
+        penetration_mm=1000 * _high(-height),
+        float_mm=1000 * _high(height),
+        jerk=_jerk(ours) / _jerk(theirs),
+        position=position / their_position,
+        orientation=orientation / their_orientation,
+        limits=int(((ours[:, 7:] < G1.lower - 1e-6) | (ours[:, 7:] > G1.upper + 1e-6)).any(1).sum()),
+        speeds=int((step > G1.speed_limit).any(1).sum()),
+        collisions=float(((outside.overlap > DEEP) & (their_outside.overlap <= DEEP)).mean()),
+        start=float(np.quantile(np.abs(ours[67:, 7:] - later[50:, 7:]), 0.99)) if len(later) > 60 else 0.0,
+    )
+
+
+def figures(rows: list[Row]) -> dict[str, float]:
+    def of(name: str) -> list[float]:
+        return [value for row in rows if not np.isnan(value := getattr(row, name))]
+
+    return {
+        "single_pass_ratio_vs_mink": round(min(of("single")), 1),
+        "cost_ratio": round(max(of("cost")), 3),
+        "full_ratio_vs_mink": round(min(of("full")), 1),
+        "skate_ratio_median": round(statistics.median(of("slide")), 3),
+        "skate_ratio_worst": round(max(of("slide")), 3),
+        "penetration_p99_mm": round(max(of("penetration_mm")), 2),
+        "float_p99_mm": round(max(of("float_mm")), 2),
+        "jerk_ratio": round(statistics.median(of("jerk")), 3),
+        "limit_violations": sum(row.limits for row in rows),
+        "speed_violations": sum(row.speeds for row in rows),
+        "self_collision_frames": round(float(np.average(of("collisions"), weights=[row.frames for row in rows])), 4),
+        "start_frame_difference_rad": round(max(of("start")), 4),
+        "position_error_ratio": round(statistics.median(of("position")), 3),
+        "orientation_error_ratio": round(statistics.median(of("orientation")), 3),
+        "mink_frames_per_core_second": round(statistics.median(of("mink")), 1),
+        "clips": len(rows),
+    }
+
+
+def show(rows: list[Row]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for field in fields(Row):
+        table.add_column(field.name, justify="left" if field.name == "clip" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(value if isinstance(value, str) else f"{value:.3g}" for value in vars(row).values()))
+    Console(width=190).print(table)
+
+
+def _timed(function: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
+    """The result, and frames per core-second: the median of several runs after one that does not count."""
+    result, seconds = function(), []
+    for _ in range(REPEATS):
+        start = time.process_time()
+        function()
+        seconds.append(time.process_time() - start)
+    return result, len(result) / statistics.median(seconds)
+
+
+def _frames(targets: Targets, start: int, stop: int) -> Targets:
+    return replace(targets, position=targets.position[start:stop], rotation=targets.rotation[start:stop])
+
+
+def _footing(outside: Postures, stands: Bool[np.ndarray, "T 4"]) -> tuple[float, Float[np.ndarray, " N"]]:
+    """Mean level speed of standing heels and toes [m/s], and their heights [m]."""
+    points = np.stack([outside.soles[:, outside.sole_group == group].mean(1).T for group in range(4)], 1)
+    speed = np.linalg.norm(np.diff(points[:, :, :2], axis=0), axis=2) * OPTIONS.fps
+    both = stands[1:] & stands[:-1]
+    return (float(speed[both].mean()) if both.any() else np.nan), points[:, :, 2][stands]
+
+
+def _errors(targets: Targets, qpos: np.ndarray) -> tuple[float, float]:
+    """Mean distance [m] and angle [rad] of the driven bodies from their targets; positions of those that have a weight."""
+    position, rotation = (part[:, list(targets.bodies)] for part in forward_kinematics(G1, qpos))
+    distance = np.linalg.norm(position - targets.position, axis=2)[:, targets.position_weight > 0]
+    turn = rotations.multiply(rotation, rotations.conjugate(targets.rotation))
+    return float(distance.mean()), float(np.linalg.norm(rotations.to_rotation_vector(turn), axis=2).mean())
+
+
+def _cost(targets: Targets, qpos: np.ndarray) -> float:
+    """What both solvers are judged by: our weights' squared errors, posture term included."""
+    position, rotation = (part[:, list(targets.bodies)] for part in forward_kinematics(G1, qpos))
+    distance = np.linalg.norm(position - targets.position, axis=2) * targets.position_weight
+    turn = rotations.multiply(rotation, rotations.conjugate(targets.rotation))
+    angle = np.linalg.norm(rotations.to_rotation_vector(turn), axis=2) * targets.rotation_weight
+    pull = SolverOptions().posture_weight * qpos[:, 7:]
+    return float(((distance**2).sum(1) + (angle**2).sum(1) + (pull**2).sum(1)).mean())
+
+
+def _jerk(qpos: np.ndarray) -> float:
+    third = np.diff(qpos[:, 7:], 3, axis=0) * OPTIONS.fps**3
+    return float(np.sqrt((third**2).mean()))
+
+
+def _high(values: Float[np.ndarray, " N"]) -> float:
+    return max(float(np.quantile(values, 0.99)), 0.0) if len(values) else np.nan
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.retarget", description="Retargeting beside a peer.")
+    parser.add_argument("--frames", type=int, default=1500, help="most frames of a clip (default 1500)")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
