@@ -37,11 +37,11 @@ class FootingOptions:
     """Contacts shorter than this are none, and gaps between contacts shorter than this are no gaps [s]."""
     lead_s: float = 0.4
     """Over this time a swinging foot leaves its last hold, and comes to the next one, at most [s]."""
-    level_s: float = 0.1
+    level_s: float = 0.16
     """A foot levels out, or rolls off, over this time [s]."""
     hold_weight: float = 8.0
     """How many times more the place of a standing foot counts than that of a swinging one."""
-    level_weight: float = 4.0
+    level_weight: float = 3.5
     """How many times more the orientation of a foot on heel and toe counts than that of others."""
 
 

@@ -12,6 +12,9 @@ from corpus.motion import differentiate
 from corpus.robot import Robot
 from retarget.solver import Targets
 
+ON_FEET = 0.5
+"""With the hips higher than this nothing but feet reaches the floor [m]."""
+
 
 @dataclass(frozen=True)
 class GroundOptions:
@@ -38,7 +41,33 @@ def ground_targets(targets: Targets, robot: Robot, fps: float, options: GroundOp
     for side, height in soles.items():
         foot = targets.bodies.index(robot.body(robot.ground_points[f"{side}_heel"][0]))
         position[:, foot, 2] += np.maximum(floor - height, 0.0)
+    _raise_off_floor(position, targets, robot)
     return replace(targets, position=position), -floor
+
+
+def _raise_off_floor(position: Float[np.ndarray, "T K 3"], targets: Targets, robot: Robot) -> None:
+    """Raise each target whose body's capsules would cut into the floor: hands, knees and hips of one who kneels or lies."""
+    low = np.flatnonzero(position[:, targets.bodies.index(0), 2] < ON_FEET)
+    if not len(low):
+        return
+    for target, body in enumerate(targets.bodies):
+        if (balls := _balls(robot, body)) is not None:
+            lowest = _lowest(position[low, target], targets.rotation[low, target], *balls)
+            position[low, target, 2] += np.maximum(-lowest, 0.0)
+
+
+def _balls(robot: Robot, body: int) -> tuple[Float[np.ndarray, "P 3"], Float[np.ndarray, " P"]] | None:
+    """Ends and radii of a body's capsules, kept from call to call beside their robot."""
+    key = id(robot), body
+    if key not in _BALLS:
+        own = [capsule for capsule in robot.capsules if capsule.body == body]
+        ends = np.array([end for capsule in own for end in (capsule.start, capsule.end)])
+        radii = np.repeat([capsule.radius for capsule in own], 2)
+        _BALLS[key] = robot, (ends, radii) if own else None
+    return _BALLS[key][1]
+
+
+_BALLS: dict[tuple[int, int], tuple[Robot, tuple[np.ndarray, np.ndarray] | None]] = {}
 
 
 def lift_off_floor(lowest: Float[np.ndarray, " T"], fps: float, options: GroundOptions) -> Float[np.ndarray, " T"]:
@@ -77,11 +106,12 @@ def _lowest(
     origin: Float[np.ndarray, "T 3"],
     turn: Float[np.ndarray, "T 4"],
     points: Float[np.ndarray, "P 3"],
+    radii: Float[np.ndarray, " P"] | float = 0.0,
 ) -> Float[np.ndarray, " T"]:
-    """Height of the lowest of some points fixed in a body [m]."""
+    """Height of the lowest of some balls fixed in a body [m]."""
     w, x, y, z = turn.T
     third_row = np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], 1)
-    return origin[:, 2] + (third_row @ points.T).min(1)
+    return origin[:, 2] + (third_row @ points.T - radii).min(1)
 
 
 def _most_common(heights: Float[np.ndarray, " V"], width: float = 0.02) -> float:

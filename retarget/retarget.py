@@ -38,7 +38,7 @@ class RetargetOptions:
     footing: FootingOptions = FootingOptions()
     guide: SmoothOptions = SmoothOptions(cutoff=6.0, root_cutoff=4.0, speed_share=0.0)
     """How smooth a motion the second pass is drawn to."""
-    guide_weight: float = 4.0
+    guide_weight: float = 3.5
     """How strongly it draws every joint [1/rad]."""
     guide_root_weight: float = 100.0
     """How strongly it draws the root's position [1/m]: held feet must not tug at it."""
@@ -81,38 +81,54 @@ def retarget_clips(
     if not aimed:
         return [aim for aim in aims if isinstance(aim, Rejected)]
     targets = end_to_end([aim.targets for aim in aimed])
-    qpos, second = follow(targets, robot, options)
-    outside = postures(robot, qpos)
+    whole = follow(targets, robot, options)
     done = []
     for aim, start, stop in zip(aimed, targets.starts, targets.stops, strict=True):
         own = slice(start, stop)
-        lift = lift_off_floor(outside.lowest[own], options.fps, options.ground)
-        qpos[own, 2] += lift
         done.append(
             Retargeted(
-                motion=RobotMotion(qpos[own].astype(np.float32), options.fps, note=aim.note),
-                outside=outside.slice(start, stop).lifted(lift),
-                position_error=second.position_error[own],
-                orientation_error=second.orientation_error[own],
+                motion=RobotMotion(whole.qpos[own].astype(np.float32), options.fps, note=aim.note),
+                outside=whole.outside.slice(start, stop),
+                position_error=whole.solution.position_error[own],
+                orientation_error=whole.solution.orientation_error[own],
                 scale=aim.scale,
-                lift=aim.shift + lift,
+                lift=aim.shift + whole.lift[own],
             )
         )
     left = iter(done)
     return [aim if isinstance(aim, Rejected) else next(left) for aim in aims]
 
 
-def follow(
-    targets: Targets, robot: Robot, options: RetargetOptions = RetargetOptions()
-) -> tuple[Float[np.ndarray, "T Q"], Solution]:
-    """The robot's motion that follows grounded targets, smooth and with standing feet held; and the second pass's solution."""
+@dataclass(frozen=True)
+class Followed:
+    """The robot following targets; of several clips end to end."""
+
+    qpos: Float[np.ndarray, "T Q"]
+    outside: Postures
+    solution: Solution
+    """Of the second pass, before the last smoothing."""
+    lift: Float[np.ndarray, " T"]
+    """How far each frame was moved upwards so that nothing sinks into the floor [m]."""
+
+
+def follow(targets: Targets, robot: Robot, options: RetargetOptions = RetargetOptions()) -> Followed:
+    """The robot's motion that follows grounded targets: smooth, within all limits, standing feet held, nothing below the floor."""
     first = solve(robot, targets, options.first).qpos
     guide = smooth(robot, first, targets.starts, options.fps, options.guide)
     held, _ = hold_feet(targets, robot, options.fps, postures(robot, guide, soles_only=True), options.footing)
     base = targets.bodies.index(0)
     held.position[:, base], held.position_weight[:, base] = guide[:, :3], options.guide_root_weight
     second = solve(robot, held, options.second, near=Near(guide, options.guide_weight))
-    return smooth(robot, second.qpos, targets.starts, options.fps, options.finish), second
+    qpos = smooth(robot, second.qpos, targets.starts, options.fps, options.finish)
+    outside = postures(robot, qpos)
+    lift = np.concatenate(
+        [
+            lift_off_floor(outside.lowest[start:stop], options.fps, options.ground)
+            for start, stop in zip(targets.starts, targets.stops, strict=True)
+        ]
+    )
+    qpos[:, 2] += lift
+    return Followed(qpos, outside.lifted(lift), second, lift)
 
 
 @dataclass(frozen=True)

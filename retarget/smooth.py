@@ -38,42 +38,29 @@ def smooth(
     λ = (fps / (2π · cutoff))⁴, so the result hardly depends on the frame rate; nothing lags, since both directions count.
     Joints then keep to their speed limits. Clips lie end to end, each from one of `starts` on.
     """
-    speed = robot.speed_limit * options.speed_share / fps
-    qpos = np.array(qpos, np.float64)
+    out = np.array(qpos, np.float64)
     # q and −q are one rotation: neighbours in time take the same of the two.
-    flips = np.where(np.einsum("tk,tk->t", qpos[1:, 3:7], qpos[:-1, 3:7]) < 0, -1.0, 1.0)
-    qpos[1:, 3:7] *= np.cumprod(flips)[:, None]
-    root = _smoothed(
-        qpos[:, :7], starts, fps, options.root_cutoff, np.zeros(7), np.full(7, -np.inf), np.full(7, np.inf)
-    )
-    root[:, 3:7] = rotations.normalise(root[:, 3:7])
-    joints = _smoothed(qpos[:, 7:], starts, fps, options.cutoff, speed, robot.lower, robot.upper)
-    return np.concatenate([root, joints], 1)
-
-
-def _smoothed(
-    values: Float[np.ndarray, "T C"],
-    starts: Sequence[int],
-    fps: float,
-    cutoff: float,
-    limit: Float[np.ndarray, " C"],
-    lower: Float[np.ndarray, " C"],
-    upper: Float[np.ndarray, " C"],
-) -> Float[np.ndarray, "T C"]:
-    """Columns by one cutoff, between two bounds; `limit` is the largest step, 0 for none."""
-    out = np.array(values, np.float64)
+    flips = np.where(np.einsum("tk,tk->t", out[1:, 3:7], out[:-1, 3:7]) < 0, -1.0, 1.0)
+    if (flips < 0).any():
+        out[1:, 3:7] *= np.cumprod(flips)[:, None]
     ends = [*starts[1:], len(out)]
-    factors, curves = np.empty((len(out), 3)), np.empty((2, *out.shape))
-    wp.launch(
-        _smooth,
-        dim=len(starts),
-        inputs=[
-            view(starts, int), view(ends, int), (fps / (2 * np.pi * cutoff)) ** 4,
-            *(view(bound, wp.float64) for bound in (limit, lower, upper)),
-        ],
-        outputs=[view(factors, wp.float64), view(curves, wp.float64), view(out, wp.float64)],
-        device="cpu",
-    )  # fmt: skip
+    factors = view(np.empty((len(out), 3)), wp.float64)
+    step = robot.speed_limit * options.speed_share / fps
+    for columns, cutoff, bounds in (
+        (out[:, :7], options.root_cutoff, [np.zeros(7)] * 3),
+        (out[:, 7:], options.cutoff, [step, robot.lower, robot.upper]),
+    ):
+        wp.launch(
+            _smooth,
+            dim=len(starts),
+            inputs=[
+                view(starts, int), view(ends, int), (fps / (2 * np.pi * cutoff)) ** 4,
+                *(view(bound, wp.float64) for bound in bounds),
+            ],
+            outputs=[factors, view(np.empty((2, *columns.shape)), wp.float64), view(columns, wp.float64)],
+            device="cpu",
+        )  # fmt: skip
+    out[:, 3:7] = rotations.normalise(out[:, 3:7])
     return out
 
 
@@ -135,20 +122,17 @@ def _smooth(
             if back > 1:
                 value -= factors[t + 2, 2] * x[t + 2, c]
             x[t, c] = value
-    # Only now, when no later frame needs the value as it was.
-    for t in range(first, last + 1):
-        for c in range(columns):
-            x[t, c] = wp.clamp(x[t, c], lower[c], upper[c])
     if limit[0] == zero:
         return
     # The mean of the lowest curve above and the highest curve below that keep to a limit keeps to it too.
     for t in range(first, last + 1):
         for c in range(columns):
-            curves[0, t, c] = x[t, c]
-            curves[1, t, c] = x[t, c]
+            inside = wp.clamp(x[t, c], lower[c], upper[c])
+            curves[0, t, c] = inside
+            curves[1, t, c] = inside
             if t > first:
-                curves[0, t, c] = wp.max(x[t, c], curves[0, t - 1, c] - limit[c])
-                curves[1, t, c] = wp.min(x[t, c], curves[1, t - 1, c] + limit[c])
+                curves[0, t, c] = wp.max(inside, curves[0, t - 1, c] - limit[c])
+                curves[1, t, c] = wp.min(inside, curves[1, t - 1, c] + limit[c])
     for back in range(last - first + 1):
         t = last - back
         for c in range(columns):
