@@ -5,12 +5,14 @@ The bytes are described in docs/format.md. They depend on the clips and the reci
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
 import os
 import shutil
 import struct
+import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -333,31 +335,46 @@ def _check_index(path: Path, chunk_count: int, chunk_bytes: int) -> None:
 
 
 def _write_frames(folder: Path, qpos: list[np.ndarray], contact: list[np.ndarray], columns: int) -> None:
-    """Zarr makes the group and its metadata; the one file of data each array has is written here, which is ten times faster:
-    the chunks in order, where each begins and how long it is, and a checksum of that index."""
+    """A Zarr group of two arrays. Zarr says what the metadata are; the bytes, plain as they are, are written here, which is
+    ten times faster: the chunks in order, where each begins and how long it is, and a checksum of that index."""
     import google_crc32c
-    import zarr
 
-    group = zarr.open_group(folder, mode="w", zarr_format=3)
     none = np.zeros((0, columns), np.float32), np.zeros((0, CONTACT_COLUMNS), np.uint8)
+    group, arrays = _zarr_metadata(columns)
+    (folder / "zarr.json").write_text(group)
     for name, parts in (("qpos", [none[0], *qpos]), ("contact", [none[1], *contact])):
-        count = sum(map(len, parts))
+        count, width, size = sum(map(len, parts)), parts[0].shape[1], CHUNK * parts[0].itemsize * parts[0].shape[1]
         padded = max(CHUNK, -(-count // CHUNK) * CHUNK)
-        dtype, width = parts[0].dtype, parts[0].shape[1]
-        group.create_array(
-            name, shape=(count, width), dtype=dtype, chunks=(CHUNK, width), shards=(padded, width),
-            compressors=None, filters=None, fill_value=0, config={"write_empty_chunks": True},
-        )  # fmt: skip
+        about = json.loads(arrays[name])
+        about["shape"] = [count, width]
+        about["chunk_grid"]["configuration"]["chunk_shape"] = [padded, width]
+        (folder / name).mkdir()
+        (folder / name / "zarr.json").write_text(json.dumps(about, indent=2))
         if not count:
             continue
-        size = CHUNK * width * dtype.itemsize
         index = b"".join(struct.pack("<2Q", begin, size) for begin in range(0, size * padded // CHUNK, size))
         path = folder / name / "c" / "0" / "0"
         path.parent.mkdir(parents=True)
         with path.open("wb") as file:
-            for part in (*parts, np.zeros((padded - count, width), dtype)):
+            for part in (*parts, np.zeros((padded - count, width), parts[0].dtype)):
                 file.write(np.ascontiguousarray(part).data)
             file.write(index + struct.pack("<I", google_crc32c.value(index)))
+
+
+@functools.lru_cache(4)
+def _zarr_metadata(columns: int) -> tuple[str, dict[str, str]]:
+    """What Zarr writes for the group and for arrays of one chunk; only their lengths differ from shard to shard."""
+    import zarr
+
+    with tempfile.TemporaryDirectory() as place:
+        group = zarr.open_group(place, mode="w", zarr_format=3)
+        for name, width, dtype in (("qpos", columns, "float32"), ("contact", CONTACT_COLUMNS, "uint8")):
+            group.create_array(
+                name, shape=(CHUNK, width), dtype=dtype, chunks=(CHUNK, width), shards=(CHUNK, width),
+                compressors=None, filters=None, fill_value=0, config={"write_empty_chunks": True},
+            )  # fmt: skip
+        names = ("qpos", "contact")
+        return (Path(place) / "zarr.json").read_text(), {n: (Path(place) / n / "zarr.json").read_text() for n in names}
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]], table_schema: pa.Schema) -> None:

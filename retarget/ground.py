@@ -34,13 +34,11 @@ def ground_targets(targets: Targets, robot: Robot, fps: float, options: GroundOp
     The floor's height is the one most planted-foot frames agree on, so a stumble or a held leg does not move it. Only a
     foot that would cut into the floor is raised: the robot's sole is longer and stiffer than a person's.
     """
-    soles = {side: _sole_height(targets, robot, side) for side in ("left", "right")}
-    floor = _floor_height(targets, robot, soles, fps, options)
+    feet, heights = _soles(targets, robot)
+    floor = _floor_height(targets.position[:, feet], heights, fps, options)
     position = targets.position.copy()
     position[:, :, 2] -= floor
-    for side, height in soles.items():
-        foot = targets.bodies.index(robot.body(robot.ground_points[f"{side}_heel"][0]))
-        position[:, foot, 2] += np.maximum(floor - height, 0.0)
+    position[:, feet, 2] += np.maximum(floor - heights, 0.0)
     _raise_off_floor(position, targets, robot)
     return replace(targets, position=position), -floor
 
@@ -80,26 +78,26 @@ def lift_off_floor(lowest: Float[np.ndarray, " T"], fps: float, options: GroundO
 
 
 def _floor_height(
-    targets: Targets, robot: Robot, soles: dict[str, np.ndarray], fps: float, options: GroundOptions
+    feet: Float[np.ndarray, "T 2 3"], soles: Float[np.ndarray, "T 2"], fps: float, options: GroundOptions
 ) -> float:
     """Height most planted-foot frames agree on [m]; without enough of them, where the lower foot is lowest."""
-    votes = []
-    for side, height in soles.items():
-        foot = targets.bodies.index(robot.body(robot.ground_points[f"{side}_heel"][0]))
-        velocity = differentiate(targets.position[:, foot], fps)
-        votes.append(height[np.einsum("ta,ta->t", velocity, velocity) < options.planted_speed**2])
-    planted = np.concatenate(votes)
-    if len(planted) >= max(2.0, options.planted_share * targets.frame_count):
+    velocity = differentiate(feet, fps)
+    planted = soles[np.einsum("tfa,tfa->tf", velocity, velocity) < options.planted_speed**2]
+    if len(planted) >= max(2.0, options.planted_share * len(feet)):
         return _most_common(planted)
-    return float(np.quantile(np.minimum(soles["left"], soles["right"]), 0.02))
+    return float(np.quantile(soles.min(1), 0.02))
 
 
-def _sole_height(targets: Targets, robot: Robot, side: str) -> Float[np.ndarray, " T"]:
-    """Lowest point of a foot's sole while the foot is on its target [m]."""
-    name, heel = robot.ground_points[f"{side}_heel"]
-    points = np.concatenate([heel, robot.ground_points[f"{side}_toe"][1]])
-    foot = targets.bodies.index(robot.body(name))
-    return _lowest(targets.position[:, foot], targets.rotation[:, foot], points)
+def _soles(targets: Targets, robot: Robot) -> tuple[list[int], Float[np.ndarray, "T 2"]]:
+    """Which targets are the feet, and the lowest point of each sole while the foot is on its target [m]."""
+    feet, heights = [], []
+    for side in ("left", "right"):
+        name, heel = robot.ground_points[f"{side}_heel"]
+        foot = targets.bodies.index(robot.body(name))
+        points = np.concatenate([heel, robot.ground_points[f"{side}_toe"][1]])
+        heights.append(_lowest(targets.position[:, foot], targets.rotation[:, foot], points))
+        feet.append(foot)
+    return feet, np.stack(heights, 1)
 
 
 def _lowest(

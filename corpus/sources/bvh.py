@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,12 @@ def read_person(file: BvhFile, own: SkeletonFile | None = None) -> HumanMotion:
 
 def known_skeleton(file: BvhFile) -> str:
     """ "lafan1", "bandai", or nothing."""
-    names = {_renamed(name) for name in file.joint_names}
+    return _known_skeleton(file.joint_names)
+
+
+@lru_cache(64)
+def _known_skeleton(joints: tuple[str, ...]) -> str:
+    names = {_renamed(name) for name in joints}
     if names == LAFAN1_JOINTS:
         return "lafan1"
     return "bandai" if names - {"joint_Root"} == BANDAI_JOINTS else ""
@@ -102,17 +108,26 @@ def known_skeleton(file: BvhFile) -> str:
 
 def known_motion(file: BvhFile, name: str) -> HumanMotion:
     """All joints but Bandai-Namco's joint_Root, whose motion goes into the hips."""
-    kept = [i for i, joint in enumerate(file.joint_names) if joint != "joint_Root"]
-    roles = roles_by_name(file.joint_names, file.parents)
-    offsets = bone_offsets(file)
-    metre, _ = _metres(file, roles, offsets, None)
+    kept, skeleton, metre, roles = _known_bones(file.joint_names, file.parents, bone_offsets(file).tobytes(), name)
     position, rotation, note = _world(file, roles, metre, kept, "")
+    return HumanMotion(skeleton, position, rotation, file.fps, "file", note)
+
+
+@lru_cache(256)
+def _known_bones(
+    joints: tuple[str, ...], above: tuple[int, ...], bones: bytes, name: str
+) -> tuple[list[int], Skeleton, float, dict[str, str]]:
+    """Which joints are kept, the skeleton they make, metres per unit, and roles: the takes of a data set share them."""
+    kept = [i for i, joint in enumerate(joints) if joint != "joint_Root"]
+    roles = roles_by_name(joints, above)
+    offsets = np.frombuffer(bones).reshape(-1, 3)
+    metre, _ = _metres(joints, above, roles, offsets, None)
     new_index = {joint: i for i, joint in enumerate(kept)}
-    parents = tuple(new_index.get(file.parents[joint], -1) for joint in kept)
+    parents = tuple(new_index.get(above[joint], -1) for joint in kept)
     # The root has no bone: its offset is only where the take began.
-    bones = np.where(np.array(parents)[:, None] < 0, 0.0, offsets[kept] * metre)
-    names = tuple(_renamed(file.joint_names[joint]) for joint in kept)
-    return HumanMotion(Skeleton(name, names, parents, bones), position, rotation, file.fps, "file", note)
+    lengths = np.where(np.array(parents)[:, None] < 0, 0.0, offsets[kept] * metre)
+    skeleton = Skeleton(name, tuple(_renamed(joints[joint]) for joint in kept), parents, lengths)
+    return kept, skeleton, metre, roles
 
 
 def _renamed(joint: str) -> str:
@@ -134,10 +149,10 @@ def generic_motion(file: BvhFile, own: SkeletonFile, *, note: str) -> HumanMotio
             "bad_hierarchy", "the pelvis must be above the other joints that have a role", pelvis=roles["pelvis"]
         )
     offsets = bone_offsets(file)
-    metre, unit = _metres(file, roles, offsets, own)
+    metre, unit = _metres(file.joint_names, file.parents, roles, offsets, own)
     position, rotation, up_note = _world(file, roles, metre, kept, own.up)
     parents = _parents_among(file, kept)
-    zero = _zero_positions(file, offsets) * metre
+    zero = _zero_positions(file.parents, offsets) * metre
     bones = np.array([zero[j] - zero[kept[p]] if p >= 0 else np.zeros(3) for j, p in zip(kept, parents, strict=True)])
     rest = _rest(file, own, index, position, rotation, zero, kept, up_note)
     names = tuple(file.joint_names[joint] for joint in kept)
@@ -176,10 +191,10 @@ def _parents_among(file: BvhFile, kept: list[int]) -> tuple[int, ...]:
     return tuple(parents)
 
 
-def _zero_positions(file: BvhFile, offsets: Float[np.ndarray, "J 3"]) -> Float[np.ndarray, "J 3"]:
+def _zero_positions(parents: tuple[int, ...], offsets: Float[np.ndarray, "J 3"]) -> Float[np.ndarray, "J 3"]:
     """Where the joints are at zero angles, when all frames are parallel."""
     zero = offsets.copy()
-    for joint, parent in enumerate(file.parents):
+    for joint, parent in enumerate(parents):
         if parent >= 0:
             zero[joint] += zero[parent]
     return zero
@@ -219,11 +234,15 @@ _Z_UP_NOTE = "read as z up"
 
 
 def _metres(
-    file: BvhFile, roles: dict[str, str], offsets: Float[np.ndarray, "J 3"], own: SkeletonFile | None
+    joints: tuple[str, ...],
+    parents: tuple[int, ...],
+    roles: dict[str, str],
+    offsets: Float[np.ndarray, "J 3"],
+    own: SkeletonFile | None,
 ) -> tuple[float, str]:
     """Metres per unit of the file, checked by the length from hip to knee to ankle; and a note."""
-    zero = _zero_positions(file, offsets)
-    at = {role: zero[file.joint_names.index(joint)] for role, joint in roles.items()}
+    zero = _zero_positions(parents, offsets)
+    at = {role: zero[joints.index(joint)] for role, joint in roles.items()}
     bones = [at[f"{side}_{a}"] - at[f"{side}_{b}"] for side in SIDES for a, b in (("knee", "hip"), ("ankle", "knee"))]
     leg = float(np.linalg.norm(bones, axis=1).sum()) / 2
     stated = own and (own.scale or UNITS.get(own.unit))
