@@ -43,7 +43,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 OPTIONS = RetargetOptions()
 REPEATS = 5
 """Rates are medians of so many runs."""
-BANDAI = ("walk-turn-left", "kick", "wave-both-hands", "run_")
+BANDAI: tuple[str, ...] = ("walk-turn-left", "kick", "wave-both-hands", "run_")
 BATCH_FRAMES = 16384
 """Frames solved at once, as `pipelines.build` does."""
 DEEP = 0.02

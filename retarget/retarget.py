@@ -31,7 +31,7 @@ MAX_FRAMES = 1_000_000
 class RetargetOptions:
     fps: float = CORPUS_FPS
     """Rate of the robot's motion [Hz]."""
-    first: SolverOptions = SolverOptions(tolerance=1e-2)
+    first: SolverOptions = SolverOptions(tolerance=1e-2, repairs=2)
     """The first pass, which the second makes exact."""
     second: SolverOptions = SolverOptions(tolerance=5e-3)
     ground: GroundOptions = GroundOptions()

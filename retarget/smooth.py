@@ -124,6 +124,16 @@ def _smooth(
             x[t, c] = value
     if limit[0] == zero:
         return
+    # Most clips keep to all limits as they are.
+    breaks = int(0)
+    for t in range(first, last + 1):
+        for c in range(columns):
+            if x[t, c] < lower[c] or x[t, c] > upper[c]:
+                breaks = 1
+            if t > first and wp.abs(x[t, c] - x[t - 1, c]) > limit[c]:
+                breaks = 1
+    if breaks == 0:
+        return
     # The mean of the lowest curve above and the highest curve below that keep to a limit keeps to it too.
     for t in range(first, last + 1):
         for c in range(columns):

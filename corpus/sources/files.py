@@ -83,7 +83,7 @@ def _resolved(folder: Path) -> Path:
 
 def content_key(root: Path, clip: Clip) -> Clip:
     """The clip with its key: a hash of the file's bytes (and of `part`), or of its place where it cannot be read."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.sha256()
     try:
         with open_path(root, clip).open("rb") as file:
             while block := file.read(1 << 20):
@@ -92,7 +92,7 @@ def content_key(root: Path, clip: Clip) -> Clip:
         digest.update(f"unread:{clip.source}:{clip.path}".encode())
     if clip.part:
         digest.update(b"\0" + clip.part.encode())
-    return replace(clip, key=digest.hexdigest())
+    return replace(clip, key=digest.hexdigest()[:32])
 
 
 def demand_suffix(clip: Clip, *suffixes: str) -> None:
