@@ -33,6 +33,7 @@ check: .venv/.dev
 
 bench: .venv/.bench
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.build $(BENCH)
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.retarget
 
 clean:
 	rm -rf .venv demo-out
