@@ -42,7 +42,7 @@ from pipelines.build import Outcome, build
 from pipelines.recipe import Recipe
 from retarget.ground import ground_targets
 from retarget.retarget import retarget
-from retarget.solver import Targets, end_to_end, solve
+from retarget.solver import Targets, join_targets, solve
 from retarget.targets import build_targets
 
 MOTIONS = Path(__file__).resolve().parents[2] / "shared" / "bench" / "motions.tar.xz"
@@ -146,7 +146,7 @@ def against_peer(root: Path, names: list[str], frame_limit: int) -> dict[str, An
     targets = [_targets(_load(root, name), frame_limit) for name in names]
     runs = [solve_like_gmr(G1, one) for one in targets]
     start = time.process_time()
-    together = end_to_end(targets)
+    together = join_targets(targets)
     solution = solve(G1, together)
     seconds = time.process_time() - start
     ours = [solution.qpos[a:b] for a, b in zip(together.starts, together.stops, strict=True)]

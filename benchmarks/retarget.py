@@ -36,7 +36,7 @@ from corpus.sources.options import LoadOptions
 from retarget.footing import hold_feet
 from retarget.ground import ground_targets
 from retarget.retarget import RetargetOptions, follow
-from retarget.solver import SolverOptions, Targets, end_to_end, solve
+from retarget.solver import SolverOptions, Targets, join_targets, solve
 from retarget.targets import build_targets
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -131,7 +131,7 @@ def _of_folder(name: str, root: Path, limit: int) -> Iterator[tuple[str, Targets
 def measure(name: str, targets: Targets) -> Row:
     peer = solve_like_gmr(G1, targets)
     # As in a corpus build, many clips at once: here the same one again and again.
-    batch = end_to_end([targets] * -(-BATCH_FRAMES // targets.frame_count))
+    batch = join_targets([targets] * -(-BATCH_FRAMES // targets.frame_count))
     single, single_rate = _timed(lambda: solve(G1, batch, SolverOptions()).qpos)
     ours, full_rate = _timed(lambda: follow(batch, G1, OPTIONS).qpos)
     single, ours, theirs = single[: targets.frame_count], ours[: targets.frame_count], peer.qpos

@@ -13,8 +13,7 @@ from types import SimpleNamespace
 
 import warp as wp
 
-wp.config.log_level = wp.LOG_ERROR  # before its first use: it greets otherwise
-wp.config.enable_backward = False
+import corpus.warp_tools  # noqa: F401  Warp's settings, before its first use
 
 LANES_CPU = 16
 """Frames per instruction: 16 floats are one AVX-512 register, two of AVX2, four of SSE or NEON."""

@@ -11,7 +11,6 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import warp as wp
@@ -20,9 +19,13 @@ from scipy.spatial.transform import Rotation
 
 from corpus.lanes import LANES_CPU, lane_algebra
 from corpus.robot import Robot
+from corpus.warp_tools import device_array
 
 GROUND_POINTS = ("left_heel", "left_toe", "right_heel", "right_toe")
 """The columns of `contact`."""
+
+FAR = 1.0e6
+"""Higher than anything [m]: what stands for the lowest of nothing."""
 
 THREADS = 256
 """Threads a GPU gets, each for its share of the frames; a CPU has one."""
@@ -56,7 +59,7 @@ class Postures:
         return replace(self, **part)
 
 
-def end_to_end(parts: Sequence[Postures]) -> Postures:
+def join_postures(parts: Sequence[Postures]) -> Postures:
     """Those of several motions as if they were one."""
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts], axis=-1)
@@ -116,12 +119,6 @@ def lane_tree(robot: Robot) -> tuple[Float[np.ndarray, "B 3 3"], Float[np.ndarra
         up = frames[robot.parents[body]].T
         offset[body], fixed[body] = up @ robot.body_offset[body], up @ own[body] @ frames[body]
     return frames, offset, fixed
-
-
-def device_array(array: Any, dtype: type, device: str) -> wp.array:
-    """The array in single precision on the device; on the CPU it may be the very array given."""
-    host = np.ascontiguousarray(array, np.int32 if dtype is int else np.float32)
-    return wp.array(host, dtype=dtype, device=device, copy=not wp.get_device(device).is_cpu)
 
 
 def _frame_about(axis: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
@@ -224,15 +221,10 @@ def _bundles(
         reach[index] = (np.linalg.norm(ends[group] - ends[heart].mean(0), axis=2) + radius[group, None]).max()
     bundles = np.sort(home[robot.collision_pairs], axis=1)
     order = np.lexsort((bundles[:, 1], bundles[:, 0]))
-    (one, other), first = (
-        np.unique(bundles[order], axis=0, return_index=True)[0].T,
-        np.unique(bundles[order], axis=0, return_index=True)[1],
-    )
-    first = np.append(first, len(order))
-    return hearts[one], hearts[other], reach[one] + reach[other], first, robot.collision_pairs[order]
-
-
-FAR = 1.0e6
+    met, first = np.unique(bundles[order], axis=0, return_index=True)
+    one, other = met.T
+    stretches = np.append(first, len(order))
+    return hearts[one], hearts[other], reach[one] + reach[other], stretches, robot.collision_pairs[order]
 
 
 @functools.cache
@@ -277,14 +269,11 @@ def _build_kernel(lanes: int) -> SimpleNamespace:
         store3(work.pose, thread, 0, 9, place)
         for body in range(1, model.parents.shape[0]):
             parent = model.parents[body]
-            if parent != body - 1:
-                turn = load_matrix(work.pose, thread, parent, 0)
-                place = load3(work.pose, thread, parent, 9)
+            above = load_matrix(work.pose, thread, parent, 0)
             angle = qpos[4 + body, block]
-            place = place_of(turn, model.offset[body], place)
-            turn = turned_about_z(times_constant(turn, model.fixed[body]), sine(angle), cosine(angle))
-            store_matrix(work.pose, thread, body, 0, turn)
-            store3(work.pose, thread, body, 9, place)
+            own = turned_about_z(times_constant(above, model.fixed[body]), sine(angle), cosine(angle))
+            store_matrix(work.pose, thread, body, 0, own)
+            store3(work.pose, thread, body, 9, place_of(above, model.offset[body], load3(work.pose, thread, parent, 9)))
 
     @wp.func
     def gap(apart: V3, u: V3, v: V3) -> V:

@@ -27,7 +27,7 @@ from corpus.contact import detect_contacts
 from corpus.errors import MotionloomError, RecipeMismatch, Rejected
 from corpus.g1 import G1
 from corpus.motion import Clip, HumanMotion, RobotMotion
-from corpus.posture import end_to_end, postures
+from corpus.posture import join_postures, postures
 from corpus.quality import FrameMeasures, frame_measures, summarise
 from corpus.resample import resample
 from corpus.segment import cut
@@ -328,11 +328,11 @@ def _on_robot(batch: list[_Loaded], recipe: Recipe) -> list[Retargeted | Rejecte
         if isinstance(loaded.raw, HumanMotion):
             done.append(next(retargeted))
         else:
-            done.append(None if loaded.raw is None else _as_it_is(loaded.raw, recipe))
+            done.append(None if loaded.raw is None else _recorded_on_robot(loaded.raw, recipe))
     return done
 
 
-def _as_it_is(raw: RobotMotion, recipe: Recipe) -> Retargeted | Rejected:
+def _recorded_on_robot(raw: RobotMotion, recipe: Recipe) -> Retargeted | Rejected:
     """Motion that came on the robot, at the corpus rate."""
     motion = resample(raw, recipe.fps)
     if motion.frame_count < 2:
@@ -348,7 +348,7 @@ def _measure(done: list[Retargeted], fps: float) -> list[tuple[RobotMotion, Fram
         return []
     ends = np.cumsum([one.motion.frame_count for one in done]).tolist()
     starts = [0, *ends[:-1]]
-    outside = end_to_end([one.outside for one in done])
+    outside = join_postures([one.outside for one in done])
     contact = detect_contacts(fps, outside, starts)
     measures = frame_measures(
         G1,

@@ -15,9 +15,9 @@ import numpy as np
 import warp as wp
 from jaxtyping import Bool, Float
 
-from corpus.kernels import from_rotation_vector, multiply, rotate, rotation_vector, view
 from corpus.posture import GROUND_POINTS, Postures
 from corpus.robot import Robot
+from corpus.warp_tools import from_rotation_vector, multiply, rotate, rotation_vector, view
 from retarget.solver import Targets
 
 
@@ -66,7 +66,8 @@ def hold_feet(
         ends = [found.soles[:, found.sole_group == group].mean(1).T for group in (2 * side, 2 * side + 1)]
         place, turn = position[:, foot].copy(), rotation[:, foot].astype(np.float64)
         own, share = np.zeros((frame_count, 2), np.int32), np.empty((frame_count, 2))
-        scratch = [wp.empty((frame_count, 2), dtype=kind, device="cpu") for kind in (wp.vec3d, wp.vec3d, int)]
+        anchors = wp.empty((frame_count, 2), dtype=wp.vec3d, device="cpu")
+        flags = wp.empty((frame_count, 2), dtype=int, device="cpu")
         wp.launch(
             _hold,
             dim=len(targets.starts),
@@ -75,7 +76,7 @@ def hold_feet(
                 options.drift, *frames, view(np.stack(ends, 1), wp.vec3d),
             ],
             outputs=[
-                view(place, wp.vec3d), view(turn, wp.vec4d), view(own, int), view(share, wp.float64), *scratch,
+                view(place, wp.vec3d), view(turn, wp.vec4d), view(own, int), view(share, wp.float64), anchors, flags,
                 wp.empty(frame_count, dtype=wp.vec3d, device="cpu"),
             ],
             device="cpu",
@@ -144,10 +145,14 @@ def find_stands(
     rotation: wp.array(dtype=wp.vec4d),
     stands: wp.array2d(dtype=int),
 ):
-    """From the first to the last frame that is low and slow, as long as it stays about low and slow between them."""
+    """From the first to the last frame that is low and slow, as long as it stays about low and slow between them.
+
+    `limits` are low, high [m], slow, fast [m per frame]. What is about low and slow at an end of the clip stands up to it.
+    """
     begun = int(-1)
     sure = int(-1)
     pause = int(0)
+    entered = int(-1)
     origin = wp.vec3d(f64(0.0), f64(0.0), f64(0.0))
     for t in range(first, last + 2):
         stays = int(0)
@@ -174,15 +179,28 @@ def find_stands(
                 begins = 0
         if stays == 0:
             if begun >= 0:
-                for k in range(begun, sure + 1):
+                stop = sure + 1
+                if t > last:
+                    stop = last + 1
+                for k in range(begun, stop):
                     stands[k, end] = 1
             begun = -1
-        elif begins > 0:
-            sure = t
-            if begun < 0:
-                begun = t
-                origin = position[t] + rotate(rotation[t], vector)
-    # Short gaps are filled, then short stands taken out.
+            entered = -1
+        else:
+            if entered < 0:
+                entered = t
+            if begins > 0:
+                sure = t
+                if begun < 0:
+                    begun = t
+                    origin = position[t] + rotate(rotation[t], vector)
+                    if entered == first:
+                        begun = first
+
+
+@wp.func
+def drop_short(end: int, first: int, last: int, shortest: int, stands: wp.array2d(dtype=int)):
+    """Short gaps are filled, then short stands taken out."""
     for wanted in range(2):
         t = first
         while t <= last:
@@ -205,6 +223,17 @@ def run_start(stands: wp.array2d(dtype=int), end: int, first: int, t: int) -> in
 
 
 @wp.func
+def set_run(
+    anchors: wp.array2d(dtype=wp.vec3d), stands: wp.array2d(dtype=int), end: int, start: int, last: int, place: wp.vec3d
+):
+    """One place for the whole stand that begins at `start`."""
+    t = start
+    while t <= last and stands[wp.min(t, last), end] > 0:
+        anchors[t, end] = place
+        t += 1
+
+
+@wp.func
 def place_anchors(
     first: int,
     last: int,
@@ -218,20 +247,19 @@ def place_anchors(
     for end in range(2):
         t = first
         while t <= last:
+            total = wp.vec3d(f64(0.0), f64(0.0), f64(0.0))
+            stop = t
+            while stop <= last and stands[wp.min(stop, last), end] > 0:
+                total += found[stop, end]
+                stop += 1
+            if stop > t:
+                set_run(anchors, stands, end, t, last, total / f64(stop - t))
+            t = stop + 1
+    for t in range(first, last + 1):
+        for end in range(2):
             settled[t, end] = 0
             if stands[t, end] == 0:
                 anchors[t, end] = found[t, end]
-                t += 1
-            else:
-                total = wp.vec3d(f64(0.0), f64(0.0), f64(0.0))
-                stop = t
-                while stop <= last and stands[wp.min(stop, last), end] > 0:
-                    total += found[stop, end]
-                    stop += 1
-                for k in range(t, stop):
-                    anchors[k, end] = total / f64(stop - t)
-                    settled[k, end] = 0
-                t = stop
     for t in range(first, last + 1):
         both = stands[t, 0] * stands[t, 1]
         if t > first:
@@ -250,14 +278,8 @@ def place_anchors(
                 heel = anchors[t, 1] - way
             settled[heel_run, 0] = 1
             settled[toe_run, 1] = 1
-            k = heel_run
-            while k <= last and stands[wp.min(k, last), 0] > 0:
-                anchors[k, 0] = heel
-                k += 1
-            k = toe_run
-            while k <= last and stands[wp.min(k, last), 1] > 0:
-                anchors[k, 1] = heel + way
-                k += 1
+            set_run(anchors, stands, 0, heel_run, last, heel)
+            set_run(anchors, stands, 1, toe_run, last, heel + way)
 
 
 @wp.func
@@ -270,6 +292,100 @@ def level_turn(way: wp.vec3d, sole: wp.vec3d) -> wp.vec4d:
     """The turn about the vertical that brings the sole along `way`."""
     half = f64(0.5) * (wp.atan2(way[1], way[0]) - wp.atan2(sole[1], sole[0]))
     return wp.vec4d(wp.cos(half), f64(0.0), f64(0.0), wp.sin(half))
+
+
+@wp.func
+def level_feet(
+    first: int,
+    last: int,
+    sole: wp.vec3d,
+    level: int,
+    stands: wp.array2d(dtype=int),
+    anchors: wp.array2d(dtype=wp.vec3d),
+    rotation: wp.array(dtype=wp.vec4d),
+    flags: wp.array2d(dtype=int),
+    values: wp.array(dtype=wp.vec3d),
+):
+    """Turn a foot level and along its anchors while heel and toe stand, going over to the person's own turn beside."""
+    zero = wp.vec3d(f64(0.0), f64(0.0), f64(0.0))
+    # Where a person's foot is flat the robot's is level: what is left of that on average is how the two feet's axes differ,
+    # standing or not.
+    tilt = zero
+    flat_count = f64(0.0)
+    for t in range(first, last + 1):
+        flags[t, 0] = stands[t, 0] * stands[t, 1]
+        if flags[t, 0] > 0:
+            tilt += rotation_vector(multiply(inverse(rotation[t]), level_turn(anchors[t, 1] - anchors[t, 0], sole)))
+            flat_count += f64(1.0)
+    if flat_count > f64(0.0):
+        for t in range(first, last + 1):
+            rotation[t] = multiply(rotation[t], from_rotation_vector(tilt / flat_count))
+    for t in range(first, last + 1):
+        values[t] = zero
+        if flags[t, 0] > 0:
+            flat = level_turn(anchors[t, 1] - anchors[t, 0], sole)
+            values[t] = rotation_vector(multiply(flat, inverse(rotation[t])))
+    bridge(values, flags, first, last, level)
+    for t in range(first, last + 1):
+        rotation[t] = multiply(from_rotation_vector(values[t]), rotation[t])
+
+
+@wp.func
+def hold_points(
+    first: int,
+    last: int,
+    heel: wp.vec3d,
+    toe: wp.vec3d,
+    lead: int,
+    stands: wp.array2d(dtype=int),
+    anchors: wp.array2d(dtype=wp.vec3d),
+    rotation: wp.array(dtype=wp.vec4d),
+    position: wp.array(dtype=wp.vec3d),
+    flags: wp.array2d(dtype=int),
+    values: wp.array(dtype=wp.vec3d),
+):
+    """Shift a foot so that its standing points lie on their anchors, bending the swing between; nothing below the floor."""
+    zero = wp.vec3d(f64(0.0), f64(0.0), f64(0.0))
+    for t in range(first, last + 1):
+        wanted = zero
+        count = f64(0.0)
+        lowest = f64(1.0e9)
+        for end in range(2):
+            if stands[t, end] > 0:
+                vector = heel
+                if end == 1:
+                    vector = toe
+                point = rotate(rotation[t], vector)
+                wanted += anchors[t, end] - point
+                lowest = wp.min(lowest, point[2])
+                count += f64(1.0)
+        flags[t, 0] = 0
+        values[t] = zero
+        if count > f64(0.0):
+            flags[t, 0] = 1
+            values[t] = wp.vec3d(wanted[0] / count, wanted[1] / count, -lowest) - position[t]
+    bridge(values, flags, first, last, lead)
+    for t in range(first, last + 1):
+        place = position[t] + values[t]
+        lowest = place[2] + wp.min(rotate(rotation[t], heel)[2], rotate(rotation[t], toe)[2])
+        position[t] = wp.vec3d(place[0], place[1], place[2] + wp.max(-lowest, f64(0.0)))
+
+
+@wp.func
+def share_of_stands(
+    first: int, last: int, span: int, stands: wp.array2d(dtype=int), share: wp.array2d(dtype=wp.float64)
+):
+    """Which share of about `span` frames around each one the foot stands at all, and on heel and toe."""
+    for t in range(first, last + 1):
+        standing = f64(0.0)
+        flat = f64(0.0)
+        count = f64(0.0)
+        for k in range(wp.max(first, t - span / 2), wp.min(last, t + span / 2) + 1):
+            standing += f64(wp.max(stands[k, 0], stands[k, 1]))
+            flat += f64(stands[k, 0] * stands[k, 1])
+            count += f64(1.0)
+        share[t, 0] = standing / count
+        share[t, 1] = flat / count
 
 
 @wp.kernel
@@ -289,68 +405,17 @@ def _hold(
     stands: wp.array2d(dtype=int),
     share: wp.array2d(dtype=wp.float64),
     anchors: wp.array2d(dtype=wp.vec3d),
-    points: wp.array2d(dtype=wp.vec3d),
     flags: wp.array2d(dtype=int),
     values: wp.array(dtype=wp.vec3d),
 ):
     clip = wp.tid()
     first = starts[clip]
     last = ends[clip] - 1
-    zero = wp.vec3d(f64(0.0), f64(0.0), f64(0.0))
     find_stands(0, heel, first, last, limits, drift, shortest, position, rotation, stands)
     find_stands(1, toe, first, last, limits, drift, shortest, position, rotation, stands)
-    sole = toe - heel
-    place_anchors(first, last, wp.length(sole), found, stands, anchors, flags)
-    # Where a person's foot is flat the robot's is level: what is left of that on average is how the two feet's axes differ,
-    # standing or not.
-    tilt = zero
-    flat_count = f64(0.0)
-    for t in range(first, last + 1):
-        flags[t, 0] = stands[t, 0] * stands[t, 1]
-        if flags[t, 0] > 0:
-            tilt += rotation_vector(multiply(inverse(rotation[t]), level_turn(anchors[t, 1] - anchors[t, 0], sole)))
-            flat_count += f64(1.0)
-    if flat_count > f64(0.0):
-        for t in range(first, last + 1):
-            rotation[t] = multiply(rotation[t], from_rotation_vector(tilt / flat_count))
-    # Level while heel and toe stand, along their anchors; going over to the person's own turn beside.
-    for t in range(first, last + 1):
-        values[t] = zero
-        if flags[t, 0] > 0:
-            flat = level_turn(anchors[t, 1] - anchors[t, 0], sole)
-            values[t] = rotation_vector(multiply(flat, inverse(rotation[t])))
-    bridge(values, flags, first, last, level)
-    # Where the foot must be for its standing points to lie on their anchors, as a shift from where it is.
-    for t in range(first, last + 1):
-        turn = multiply(from_rotation_vector(values[t]), rotation[t])
-        rotation[t] = turn
-        points[t, 0] = rotate(turn, heel)
-        points[t, 1] = rotate(turn, toe)
-        wanted = zero
-        count = f64(0.0)
-        lowest = f64(1.0e9)
-        for end in range(2):
-            if stands[t, end] > 0:
-                wanted += anchors[t, end] - points[t, end]
-                lowest = wp.min(lowest, points[t, end][2])
-                count += f64(1.0)
-        flags[t, 0] = 0
-        values[t] = zero
-        if count > f64(0.0):
-            flags[t, 0] = 1
-            values[t] = wp.vec3d(wanted[0] / count, wanted[1] / count, -lowest) - position[t]
-    bridge(values, flags, first, last, lead)
-    for t in range(first, last + 1):
-        place = position[t] + values[t]
-        # Nothing of the sole below the floor, standing or not.
-        lowest = place[2] + wp.min(points[t, 0][2], points[t, 1][2])
-        position[t] = wp.vec3d(place[0], place[1], place[2] + wp.max(-lowest, f64(0.0)))
-        standing = f64(0.0)
-        level_share = f64(0.0)
-        count = f64(0.0)
-        for k in range(wp.max(first, t - level / 2), wp.min(last, t + level / 2) + 1):
-            standing += f64(flags[k, 0])
-            level_share += f64(stands[k, 0] * stands[k, 1])
-            count += f64(1.0)
-        share[t, 0] = standing / count
-        share[t, 1] = level_share / count
+    for end in range(2):
+        drop_short(end, first, last, shortest, stands)
+    place_anchors(first, last, wp.length(toe - heel), found, stands, anchors, flags)
+    level_feet(first, last, toe - heel, level, stands, anchors, rotation, flags, values)
+    hold_points(first, last, heel, toe, lead, stands, anchors, rotation, position, flags, values)
+    share_of_stands(first, last, level, stands, share)

@@ -12,8 +12,8 @@ from corpus.motion import differentiate
 from corpus.robot import Robot
 from retarget.solver import Targets
 
-ON_FEET = 0.5
-"""With the hips higher than this nothing but feet reaches the floor [m]."""
+UPRIGHT = 0.5
+"""Whose hips are higher than this [m] stands or stoops: no part but the feet is looked after beforehand."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class GroundOptions:
 def ground_targets(targets: Targets, robot: Robot, fps: float, options: GroundOptions) -> tuple[Targets, float]:
     """Put the floor under the targets at z = 0 and keep both soles on or above it; gives the shift upwards too [m].
 
-    The floor's height is the one most planted-foot frames agree on, so a stumble or a held leg does not move it. Only a
-    foot that would cut into the floor is raised: the robot's sole is longer and stiffer than a person's.
+    The floor's height is the one most planted-foot frames agree on, so a stumble or a held leg does not move it. A foot
+    that would cut into the floor is raised (the robot's sole is longer and stiffer than a person's), and so are the hands,
+    knees and hips of one who kneels or lies.
     """
     feet, heights = _soles(targets, robot)
     floor = _floor_height(targets.position[:, feet], heights, fps, options)
@@ -44,8 +45,8 @@ def ground_targets(targets: Targets, robot: Robot, fps: float, options: GroundOp
 
 
 def _raise_off_floor(position: Float[np.ndarray, "T K 3"], targets: Targets, robot: Robot) -> None:
-    """Raise each target whose body's capsules would cut into the floor: hands, knees and hips of one who kneels or lies."""
-    low = np.flatnonzero(position[:, targets.bodies.index(0), 2] < ON_FEET)
+    """Raise each target whose body's capsules would cut into the floor, in frames with low hips."""
+    low = np.flatnonzero(position[:, targets.bodies.index(0), 2] < UPRIGHT)
     if not len(low):
         return
     for target, body in enumerate(targets.bodies):

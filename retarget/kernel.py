@@ -3,7 +3,7 @@
 A target on a body is a spatial inertia (mass = position weight², rotational part = orientation weight²) with a wrench
 (the weighted error). The Gauss-Newton step that minimises
 
-    Σ_b  wp_b² |p_b − p*_b|² + wr_b² |log(R*_b R_bᵀ)|²  +  posture_weight² |q − q_rest|²
+    Σ_b  wp_b² |p_b − p*_b|² + wr_b² |log(R*_b R_bᵀ)|²  +  posture_weight² |q − q_pull|²
 
 is then the forward-dynamics problem of that fictitious machine, and Featherstone's articulated-body recursion solves it in
 one sweep up and one down the tree: no Jacobian and no Hessian is ever stored, damping adds to the pivots, and a joint held
@@ -28,6 +28,12 @@ from corpus.lanes import lane_algebra
 
 FIRST_DAMPING = 1.0e-2
 LEAST_DAMPING = 1.0e-3
+
+
+# What a lane is at: its frame (−1: none), its run's stride and the frames to come, linearisations used and allowed, whether it
+# is done and wants another frame, and the place of its result.
+FRAME, STRIDE, TO_COME, USED, ALLOWED, DONE, PLACE = range(7)
+LANE_STATE = 7
 
 
 @wp.struct
@@ -246,12 +252,11 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         return r
 
     @wp.func
-    def find_step(thread: int, posture2: float, damping: V, model: Model, work: Work) -> V:
-        """The damped Gauss-Newton step from the linearised posture; gives the largest turn in it [rad].
+    def eliminate(thread: int, posture2: float, damping: V, model: Model, work: Work):
+        """Upwards, take every joint out of the problem.
 
-        Upwards, every joint is taken out of the problem, leaving its parent an inertia (ww, wv, vv), a wrench (tw, tv)
-        and, for the test at the limits, the plain sum of the wrenches below it (gw, gv): the gradient. A joint at its
-        limit that is pushed outwards is held: its pivot is 0. Then the base's 6×6 block, then every joint downwards.
+        It leaves its parent an inertia (ww, wv, vv), a wrench (tw, tv) and, for the test at the limits, the plain sum of the
+        wrenches below it (gw, gv): the gradient. A joint at its limit that is pushed outwards is held: its pivot is 0.
         """
         count = model.parents.shape[0]
         for back in range(count - 1):
@@ -287,6 +292,10 @@ def build_kernel(lanes: int) -> SimpleNamespace:
             gather3(work.gathered, thread, parent, 24, nmad3(pv, drive, tv))
             gather3(work.gathered, thread, parent, 27, gw)
             gather3(work.gathered, thread, parent, 30, gv)
+
+    @wp.func
+    def solve_base(thread: int, damping: V, work: Work):
+        """The base's velocity, from its 6×6 block by the Schur complement."""
         base_ww = load_symmetric(work.gathered, thread, 0, 0)
         base_wv = load_matrix(work.gathered, thread, 0, 6)
         base_tw = load3(work.gathered, thread, 0, 21)
@@ -310,8 +319,14 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         v = symmetric_times(across, sub3(base_tv, transposed_times(base_wv, w)))
         store3(work.velocity, thread, 0, 0, w)
         store3(work.velocity, thread, 0, 3, v)
+
+    @wp.func
+    def substitute(thread: int, model: Model, work: Work) -> V:
+        """Downwards, every joint's step; gives the largest turn of all, the base's shift counted at 3 rad/m [rad]."""
+        w = load3(work.velocity, thread, 0, 0)
+        v = load3(work.velocity, thread, 0, 3)
         largest = max_abs(max_abs(max_abs(scale(max_abs(max_abs(max_abs(V(0.0), v.x), v.y), v.z), 3.0), w.x), w.y), w.z)
-        for body in range(1, count):
+        for body in range(1, model.parents.shape[0]):
             parent = model.parents[body]
             above_w = load3(work.velocity, thread, parent, 0)
             above_v = load3(work.velocity, thread, parent, 3)
@@ -366,10 +381,10 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         work.trial_root[thread, 0, 6] = mul(new_w, unit)
 
     @wp.func
-    def write_frame(
-        thread: int, lane: int, frame: int, place: int, used: int, job: Job, model: Model, work: Work
-    ) -> int:
-        """Gives 1 where the cost is as low as was asked for."""
+    def write_frame(thread: int, lane: int, job: Job, model: Model, work: Work, state: wp.array3d(dtype=int)) -> int:
+        """Write a lane's frame to the results; gives 1 where its cost is as low as was asked for."""
+        place = state[thread, lane, PLACE]
+        state[thread, lane, PLACE] = place + 1
         base = work.trial_root
         job.out_position[place] = wp.vec3(base[thread, 0, 0][lane], base[thread, 0, 1][lane], base[thread, 0, 2][lane])
         job.out_rotation[place] = wp.vec4(
@@ -377,10 +392,10 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         )
         job.out_cost[place] = work.cost[thread, 0, 0][lane]
         job.out_error[place] = wp.vec2(work.error[thread, 0, 0][lane], work.error[thread, 0, 1][lane])
-        job.out_iterations[place] = used
+        job.out_iterations[place] = state[thread, lane, USED]
         for body in range(1, model.parents.shape[0]):
             job.out_joints[place, body - 1] = work.trial[thread, body, 0][lane]
-        if work.cost[thread, 0, 0][lane] < job.cost_to_beat[frame]:
+        if work.cost[thread, 0, 0][lane] < job.cost_to_beat[state[thread, lane, FRAME]]:
             return 1
         return 0
 
@@ -429,84 +444,96 @@ def build_kernel(lanes: int) -> SimpleNamespace:
             work.target[thread, task, 12][lane] = weight2[0]
             work.target[thread, task, 13][lane] = weight2[1]
 
+    @wp.func
+    def next_frame(
+        thread: int, lane: int, run: int, good: int, job: Job, model: Model, work: Work, state: wp.array3d(dtype=int)
+    ) -> int:
+        """Give a lane the next frame of its run, or the first of `run` (−1: there is none left); gives 1 where it took that."""
+        frame = state[thread, lane, FRAME]
+        new = int(-1)
+        took = int(0)
+        if frame >= 0 and state[thread, lane, TO_COME] > 0 and good > 0:
+            new = frame + state[thread, lane, STRIDE]
+            state[thread, lane, TO_COME] = state[thread, lane, TO_COME] - 1
+            state[thread, lane, ALLOWED] = job.later_iterations
+            carry_root(thread, lane, frame, new, job, model, work)
+        elif run >= 0:
+            took = int(1)
+            new = job.firsts[run]
+            state[thread, lane, STRIDE] = job.strides[run]
+            state[thread, lane, TO_COME] = job.lengths[run] - 1
+            state[thread, lane, ALLOWED] = job.first_iterations
+            state[thread, lane, PLACE] = job.places[run]
+            start_run(thread, lane, run, job, model, work)
+        state[thread, lane, FRAME] = new
+        state[thread, lane, USED] = 0
+        state[thread, lane, DONE] = 0
+        if new >= 0:
+            work.damping[thread, 0, 0][lane] = FIRST_DAMPING
+            work.fresh[thread, 0, 0][lane] = 1.0
+            load_targets(thread, lane, new, job, model, work)
+        return took
+
+    @wp.func
+    def improve(thread: int, job: Job, model: Model, work: Work, state: wp.array3d(dtype=int)):
+        """One linearisation and one step of all lanes, and which of them are done with their frames."""
+        trial_cost = linearise(thread, job.posture2, model, work)
+        cost = work.cost[thread, 0, 0]
+        fresh = work.fresh[thread, 0, 0]
+        accept = maximum(fresh, at_most(trial_cost, scale(cost, 1.000001)))
+        damping = work.damping[thread, 0, 0]
+        eased = maximum(scale(damping, 0.3), V(LEAST_DAMPING))
+        damping = select(fresh, damping, select(accept, eased, scale(damping, 10.0)))
+        work.damping[thread, 0, 0] = damping
+        work.cost[thread, 0, 0] = select(accept, trial_cost, cost)
+        for k in range(2):
+            work.error[thread, 0, k] = select(accept, work.trial_error[thread, 0, k], work.error[thread, 0, k])
+        # A posture that was refused is taken back and linearised anew, which asks for no further proof.
+        work.fresh[thread, 0, 0] = sub(V(1.0), accept)
+        eliminate(thread, job.posture2, damping, model, work)
+        solve_base(thread, damping, work)
+        largest = substitute(thread, model, work)
+        take_step(thread, accept, largest, model, work)
+        for lane in range(state.shape[1]):
+            if state[thread, lane, FRAME] >= 0:
+                used = state[thread, lane, USED] + 1
+                state[thread, lane, USED] = used
+                if accept[lane] > 0.0 and largest[lane] < job.tolerance:
+                    state[thread, lane, DONE] = 1
+                elif used >= state[thread, lane, ALLOWED]:
+                    # The last step was never tried: what is known to be good stands.
+                    for body in range(1, model.parents.shape[0]):
+                        work.trial[thread, body, 0][lane] = work.known[thread, body, 0][lane]
+                    for k in range(7):
+                        work.trial_root[thread, 0, k][lane] = work.known_root[thread, 0, k][lane]
+                    state[thread, lane, DONE] = 1
+
     @wp.kernel(module="unique")
     def solve_runs(job: Job, model: Model, work: Work, state: wp.array3d(dtype=int), threads: int):
         thread = wp.tid()
-        bodies = model.parents.shape[0]
         lane_count = state.shape[1]
         run_count = job.firsts.shape[0]
         share = (run_count + threads - 1) / threads
         next_run = wp.min(thread * share, run_count)
         stop_run = wp.min(next_run + share, run_count)
-        # Of each lane: its frame, its run's stride, frames to come, steps used, most steps, whether it wants a frame,
-        # and the place of its result.
         for lane in range(lane_count):
-            state[thread, lane, 0] = -1
-            state[thread, lane, 2] = 0
-            state[thread, lane, 5] = 1
+            state[thread, lane, FRAME] = -1
+            state[thread, lane, DONE] = 1
         going = int(1)
         while going > 0:
             going = int(0)
             for lane in range(lane_count):
-                if state[thread, lane, 5] > 0:
-                    frame = state[thread, lane, 0]
+                if state[thread, lane, DONE] > 0:
                     good = int(0)
-                    if frame >= 0:
-                        good = write_frame(
-                            thread, lane, frame, state[thread, lane, 6], state[thread, lane, 3], job, model, work
-                        )
-                        state[thread, lane, 6] = state[thread, lane, 6] + 1
-                    new = int(-1)
-                    if frame >= 0 and state[thread, lane, 2] > 0 and good > 0:
-                        new = frame + state[thread, lane, 1]
-                        state[thread, lane, 2] = state[thread, lane, 2] - 1
-                        state[thread, lane, 4] = job.later_iterations
-                        carry_root(thread, lane, frame, new, job, model, work)
-                    elif next_run < stop_run:
-                        new = job.firsts[next_run]
-                        state[thread, lane, 1] = job.strides[next_run]
-                        state[thread, lane, 2] = job.lengths[next_run] - 1
-                        state[thread, lane, 4] = job.first_iterations
-                        state[thread, lane, 6] = job.places[next_run]
-                        start_run(thread, lane, next_run, job, model, work)
-                        next_run += 1
-                    state[thread, lane, 0] = new
-                    state[thread, lane, 3] = 0
-                    state[thread, lane, 5] = 0
-                    if new >= 0:
-                        work.damping[thread, 0, 0][lane] = FIRST_DAMPING
-                        work.fresh[thread, 0, 0][lane] = 1.0
-                        load_targets(thread, lane, new, job, model, work)
-                if state[thread, lane, 0] >= 0:
+                    if state[thread, lane, FRAME] >= 0:
+                        good = write_frame(thread, lane, job, model, work, state)
+                    run = int(-1)
+                    if next_run < stop_run:
+                        run = next_run
+                    next_run += next_frame(thread, lane, run, good, job, model, work, state)
+                if state[thread, lane, FRAME] >= 0:
                     going += 1
             if going > 0:
-                trial_cost = linearise(thread, job.posture2, model, work)
-                cost = work.cost[thread, 0, 0]
-                fresh = work.fresh[thread, 0, 0]
-                accept = maximum(fresh, at_most(trial_cost, scale(cost, 1.000001)))
-                damping = work.damping[thread, 0, 0]
-                eased = maximum(scale(damping, 0.3), V(LEAST_DAMPING))
-                damping = select(fresh, damping, select(accept, eased, scale(damping, 10.0)))
-                work.damping[thread, 0, 0] = damping
-                work.cost[thread, 0, 0] = select(accept, trial_cost, cost)
-                for k in range(2):
-                    work.error[thread, 0, k] = select(accept, work.trial_error[thread, 0, k], work.error[thread, 0, k])
-                # A posture that was refused is taken back and linearised anew, which asks for no further proof.
-                work.fresh[thread, 0, 0] = sub(V(1.0), accept)
-                largest = find_step(thread, job.posture2, damping, model, work)
-                take_step(thread, accept, largest, model, work)
-                for lane in range(lane_count):
-                    if state[thread, lane, 0] >= 0:
-                        used = state[thread, lane, 3] + 1
-                        state[thread, lane, 3] = used
-                        if accept[lane] > 0.0 and largest[lane] < job.tolerance:
-                            state[thread, lane, 5] = 1
-                        elif used >= state[thread, lane, 4]:
-                            # The last step was never tried: what is known to be good stands.
-                            for body in range(1, bodies):
-                                work.trial[thread, body, 0][lane] = work.known[thread, body, 0][lane]
-                            for k in range(7):
-                                work.trial_root[thread, 0, k][lane] = work.known_root[thread, 0, k][lane]
-                            state[thread, lane, 5] = 1
+                improve(thread, job, model, work, state)
 
     return SimpleNamespace(solve_runs=solve_runs, V=V, Work=Work)

@@ -11,7 +11,7 @@ import numpy as np
 import warp as wp
 from jaxtyping import Float
 
-from corpus.kernels import multiply, rotate, slerp, view
+from corpus.warp_tools import multiply, rotate, slerp, view
 
 Role = str
 
@@ -103,15 +103,15 @@ class Places:
 
 
 def _sum(one: dict, other: dict) -> dict:
-    return {
-        key: one[key] + other[key] if key in one and key in other else one.get(key, other.get(key))
-        for key in one | other
-    }
+    total = dict(one)
+    for key, value in other.items():
+        total[key] = total[key] + value if key in total else value
+    return total
 
 
 def _terms(terms: list[list[tuple[int, Any]]], dtype: Any) -> list[wp.array]:
     """Terms of all places end to end: where each place's begin, their roles, their values."""
-    flat = [term for own in terms for term in own] or [(0, np.zeros(3 if dtype is wp.vec3d else 2))]
+    flat = [term for own in terms for term in own]
     first = np.cumsum([0, *map(len, terms)])
     return [view(first, int), view([role for role, _ in flat], int), view([value for _, value in flat], dtype)]
 

@@ -20,7 +20,7 @@ from corpus.robot import Robot
 from retarget.footing import FootingOptions, hold_feet
 from retarget.ground import GroundOptions, ground_targets, lift_off_floor
 from retarget.smooth import SmoothOptions, smooth
-from retarget.solver import Near, Solution, SolverOptions, Targets, end_to_end, solve
+from retarget.solver import Near, Solution, SolverOptions, Targets, join_targets, solve
 from retarget.targets import build_targets
 
 MAX_FRAMES = 1_000_000
@@ -80,7 +80,7 @@ def retarget_clips(
     aimed = [aim for aim in aims if not isinstance(aim, Rejected)]
     if not aimed:
         return [aim for aim in aims if isinstance(aim, Rejected)]
-    targets = end_to_end([aim.targets for aim in aimed])
+    targets = join_targets([aim.targets for aim in aimed])
     whole = follow(targets, robot, options)
     done = []
     for aim, start, stop in zip(aimed, targets.starts, targets.stops, strict=True):

@@ -12,8 +12,8 @@ import warp as wp
 from jaxtyping import Float
 
 from corpus import rotations
-from corpus.kernels import view
 from corpus.robot import Robot
+from corpus.warp_tools import view
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,15 @@ def smooth(
     return out
 
 
-@wp.kernel
-def _smooth(
-    starts: wp.array(dtype=int),
-    ends: wp.array(dtype=int),
+@wp.func
+def solve_columns(
+    first: int,
+    last: int,
     stiffness: wp.float64,
-    limit: wp.array(dtype=wp.float64),
-    lower: wp.array(dtype=wp.float64),
-    upper: wp.array(dtype=wp.float64),
     factors: wp.array2d(dtype=wp.float64),
-    curves: wp.array3d(dtype=wp.float64),
     x: wp.array2d(dtype=wp.float64),
 ):
-    clip = wp.tid()
-    first = starts[clip]
-    last = ends[clip] - 1
+    """(I + λ DᵀD) x = q for every column, in place; D takes second differences."""
     columns = x.shape[1]
     zero = wp.float64(0.0)
     # LDLᵀ of I + λ DᵀD, five diagonals: the inverse of each pivot, and the two entries of L before it.
@@ -122,19 +116,38 @@ def _smooth(
             if back > 1:
                 value -= factors[t + 2, 2] * x[t + 2, c]
             x[t, c] = value
-    if limit[0] == zero:
-        return
-    # Most clips keep to all limits as they are.
-    breaks = int(0)
+
+
+@wp.func
+def breaks_limits(
+    first: int,
+    last: int,
+    limit: wp.array(dtype=wp.float64),
+    lower: wp.array(dtype=wp.float64),
+    upper: wp.array(dtype=wp.float64),
+    x: wp.array2d(dtype=wp.float64),
+) -> bool:
     for t in range(first, last + 1):
-        for c in range(columns):
+        for c in range(x.shape[1]):
             if x[t, c] < lower[c] or x[t, c] > upper[c]:
-                breaks = 1
+                return True
             if t > first and wp.abs(x[t, c] - x[t - 1, c]) > limit[c]:
-                breaks = 1
-    if breaks == 0:
-        return
-    # The mean of the lowest curve above and the highest curve below that keep to a limit keeps to it too.
+                return True
+    return False
+
+
+@wp.func
+def keep_to_limits(
+    first: int,
+    last: int,
+    limit: wp.array(dtype=wp.float64),
+    lower: wp.array(dtype=wp.float64),
+    upper: wp.array(dtype=wp.float64),
+    curves: wp.array3d(dtype=wp.float64),
+    x: wp.array2d(dtype=wp.float64),
+):
+    """The mean of the lowest curve above and the highest curve below that keep to a limit keeps to it too."""
+    columns = x.shape[1]
     for t in range(first, last + 1):
         for c in range(columns):
             inside = wp.clamp(x[t, c], lower[c], upper[c])
@@ -150,3 +163,24 @@ def _smooth(
                 curves[0, t, c] = wp.max(curves[0, t, c], curves[0, t + 1, c] - limit[c])
                 curves[1, t, c] = wp.min(curves[1, t, c], curves[1, t + 1, c] + limit[c])
             x[t, c] = wp.float64(0.5) * (curves[0, t, c] + curves[1, t, c])
+
+
+@wp.kernel
+def _smooth(
+    starts: wp.array(dtype=int),
+    ends: wp.array(dtype=int),
+    stiffness: wp.float64,
+    limit: wp.array(dtype=wp.float64),
+    lower: wp.array(dtype=wp.float64),
+    upper: wp.array(dtype=wp.float64),
+    factors: wp.array2d(dtype=wp.float64),
+    curves: wp.array3d(dtype=wp.float64),
+    x: wp.array2d(dtype=wp.float64),
+):
+    clip = wp.tid()
+    first = starts[clip]
+    last = ends[clip] - 1
+    solve_columns(first, last, stiffness, factors, x)
+    # Most clips keep to all limits as they are.
+    if limit[0] > wp.float64(0.0) and breaks_limits(first, last, limit, lower, upper, x):
+        keep_to_limits(first, last, limit, lower, upper, curves, x)

@@ -15,8 +15,9 @@ from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
 from corpus.lanes import LANES_CPU
-from corpus.posture import device_array, lane_tree
+from corpus.posture import lane_tree
 from corpus.robot import Robot
+from corpus.warp_tools import device_array
 from retarget import kernel
 
 
@@ -66,7 +67,7 @@ class Targets:
         return (*self.starts[1:], self.frame_count)
 
 
-def end_to_end(clips: Sequence[Targets]) -> Targets:
+def join_targets(clips: Sequence[Targets]) -> Targets:
     """Targets of several clips, on the same bodies, as one; orientations in single precision, as the kernel takes them."""
     if any(clip.bodies != clips[0].bodies for clip in clips):
         raise ValueError("All clips must drive the same bodies.")
@@ -146,17 +147,23 @@ def _solve_cold(problem: _Problem, options: SolverOptions) -> _State:
 
 def _solve_near(problem: _Problem, near: Near, options: SolverOptions) -> _State:
     qpos, ones = near.qpos, np.ones(problem.frame_count, int)
-    start = _State(qpos[:, :3] - problem.centre, qpos[:, 3:7], qpos[:, 7:], *[np.zeros(0)] * 3)
+    start = _Posture(qpos[:, :3] - problem.centre, qpos[:, 3:7], qpos[:, 7:])
     return problem.run(np.arange(problem.frame_count), ones, ones, start, near=near)
 
 
 @dataclass
-class _State:
+class _Posture:
     """Where the robot is in some frames, its root relative to the frame's centre."""
 
     root_position: Float[np.ndarray, "T 3"]
     root_rotation: Float[np.ndarray, "T 4"]
     joints: Float[np.ndarray, "T N"]
+
+
+@dataclass
+class _State(_Posture):
+    """What has been found in some frames."""
+
     cost: Float[np.ndarray, " T"]
     error: Float[np.ndarray, "T 2"]
     """Sums of the distances and of the angles to the targets."""
@@ -178,7 +185,7 @@ class _Problem:
         self, robot: Robot, targets: Targets, options: SolverOptions, device: str, rest: Float[np.ndarray, " N"]
     ):
         self.robot, self.options, self.device = robot, options, device
-        self.rest_posture, self.rest = rest, np.clip(rest, robot.lower, robot.upper)
+        self.rest = rest
         self.starts, self.stops = np.array(targets.starts), np.array(targets.stops)
         self.frame_count = targets.frame_count
         self.clip_of_frame = np.repeat(np.arange(len(self.starts)), self.stops - self.starts)
@@ -192,8 +199,7 @@ class _Problem:
         weight2 = np.empty((self.frame_count, len(bodies), 2), np.float32)
         weight2[:, :, 0], weight2[:, :, 1] = targets.position_weight, targets.rotation_weight
         weight2 *= weight2
-        counts = (weight2 > 0).sum(1, dtype=np.int32)
-        self.target_count = np.maximum(counts, 1)
+        self.target_count = np.maximum((weight2 > 0).sum(1, dtype=np.int32), 1)
         self.model = _device_model(robot, bodies, device)
         self.targets = {
             "position": self._put(position, wp.vec3),
@@ -201,18 +207,19 @@ class _Problem:
             "weight2": self._put(weight2, wp.vec2),
         }
 
-    def cold_start(self, frames: Int[np.ndarray, " R"]) -> _State:
+    def cold_start(self, frames: Int[np.ndarray, " R"]) -> _Posture:
         """The rest posture, the base at its target."""
         count = len(frames)
-        joints = np.broadcast_to(self.rest, (count, len(self.rest)))
-        return _State(np.zeros((count, 3)), self.base_rotation[frames], joints, *[np.zeros(0)] * 3)
+        joints = np.clip(self.rest, self.robot.lower, self.robot.upper)
+        joints = np.broadcast_to(joints, (count, len(joints)))
+        return _Posture(np.zeros((count, 3)), self.base_rotation[frames], joints)
 
     def run(
         self,
         firsts: np.ndarray,
         lengths: np.ndarray,
         strides: np.ndarray,
-        start: _State,
+        start: _Posture,
         cost_to_beat: np.ndarray | None = None,
         near: Near | None = None,
     ) -> _State:
@@ -231,11 +238,12 @@ class _Problem:
         job.start_position = self._put(start.root_position, wp.vec3)
         job.start_rotation = self._put(start.root_rotation, wp.vec4)
         job.start_joints = self._put(start.joints, float)
-        first = cost_to_beat is None
-        job.cost_to_beat = self._put(np.full(self.frame_count, np.inf) if first else cost_to_beat, float)
-        job.first_iterations = options.first_iterations if first else options.iterations
+        # A run that must beat others starts beside its frame, others from far away.
+        job.first_iterations = options.first_iterations if cost_to_beat is None else options.iterations
+        beaten = np.full(self.frame_count, np.inf) if cost_to_beat is None else cost_to_beat
+        job.cost_to_beat = self._put(beaten, float)
         # The postures that joints are drawn to, frame by frame, or one for all.
-        pulled = self.rest_posture[None] if near is None else near.qpos[:, 7:]
+        pulled = self.rest[None] if near is None else near.qpos[:, 7:]
         job.pull_to = self._put(pulled, float)
         job.later_iterations = options.iterations
         job.tolerance, job.posture2 = options.tolerance, (options.posture_weight if near is None else near.weight) ** 2
@@ -258,7 +266,7 @@ class _Problem:
         for name, (rows, width) in kernel.WORK.items():
             memory.append(wp.zeros((threads, counts[rows], width), dtype=built.V, device=self.device))
             setattr(work, name, memory[-1])
-        state = wp.zeros((threads, lanes, 7), dtype=int, device=self.device)
+        state = wp.zeros((threads, lanes, kernel.LANE_STATE), dtype=int, device=self.device)
         inputs = [job, self.model, work, state, threads]
         wp.launch(built.solve_runs, dim=threads, inputs=inputs, device=self.device)
         return _State(*(array.numpy() for array in outputs.values()))

@@ -10,7 +10,7 @@ import numpy as np
 import warp as wp
 from jaxtyping import Float
 
-from corpus.kernels import multiply, rotate, view
+from corpus.warp_tools import multiply, rotate, view
 
 
 def read_table(text: bytes, rows: int, columns: int) -> Float[np.ndarray, "T C"] | None:

@@ -8,7 +8,7 @@ import pytest
 from corpus import rotations
 from corpus.contact import CONTACT_HEIGHT, CONTACT_SPEED, detect_contacts
 from corpus.motion import RobotMotion
-from corpus.posture import end_to_end, postures
+from corpus.posture import join_postures, postures
 
 
 @pytest.fixture
@@ -76,5 +76,5 @@ def test_motions_end_to_end_touch_as_each_alone(g1, standing):
     sliding[:, 0] += np.linspace(0, 2, 100) ** 2
     lifted = standing.qpos + np.eye(36)[2] * np.linspace(0, 0.2, 100)[:, None]
     parts = [postures(g1, qpos) for qpos in (sliding, lifted[:37], standing.qpos[:3])]
-    together = detect_contacts(50.0, end_to_end(parts), starts=(0, 100, 137))
+    together = detect_contacts(50.0, join_postures(parts), starts=(0, 100, 137))
     assert (together == np.concatenate([detect_contacts(50.0, part) for part in parts])).all()

@@ -12,7 +12,7 @@ import pytest
 from corpus import rotations
 from corpus.errors import Rejected
 from corpus.motion import RobotMotion
-from corpus.posture import end_to_end, postures
+from corpus.posture import join_postures, postures
 from corpus.quality import Gate, Quality, frame_measures, measure, summarise
 from corpus.resample import resample
 from corpus.schema import QUALITY
@@ -314,7 +314,7 @@ def test_motions_end_to_end_measure_as_each_alone(g1, standing):
     parts = [RobotMotion(qpos, FPS) for qpos in (moved, noisy, standing.qpos[:2])]
     outside = [postures(g1, part.qpos) for part in parts]
     whole = RobotMotion(np.concatenate([part.qpos for part in parts]), FPS)
-    together = frame_measures(g1, whole, end_to_end(outside), starts=(0, 100, 140))
+    together = frame_measures(g1, whole, join_postures(outside), starts=(0, 100, 140))
     for part, own, start in zip(parts, outside, (0, 100, 140), strict=True):
         alone, cut = frame_measures(g1, part, own), together.slice(start, start + part.frame_count)
         for name in vars(alone):

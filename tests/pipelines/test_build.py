@@ -181,7 +181,7 @@ def test_leftovers_of_a_dead_run_are_cleared_away(folder, out):
 def test_a_bug_in_one_clip_costs_its_shard_alone_and_names_the_file(
     folder, tmp_path, monkeypatch, small_shards, built, corpus_digests
 ):
-    whole = module._as_it_is
+    whole = module._recorded_on_robot
     culprit = np.loadtxt(folder / "take003.csv", delimiter=",")
 
     def buggy(raw, recipe):
@@ -189,13 +189,13 @@ def test_a_bug_in_one_clip_costs_its_shard_alone_and_names_the_file(
             raise ZeroDivisionError("a bug")
         return whole(raw, recipe)
 
-    monkeypatch.setattr(module, "_as_it_is", buggy)
+    monkeypatch.setattr(module, "_recorded_on_robot", buggy)
     first = again(folder, tmp_path / "corpus")
     assert not first.complete and len(first.missing) == len(first.failures) == 1
     assert first.failures[0].error == "ZeroDivisionError: a bug (in robot:take003.csv)"
     assert first.built_count == first.shard_count - 1 > 1
     assert not list((tmp_path / "corpus" / "shards").glob(".tmp-*"))
-    monkeypatch.setattr(module, "_as_it_is", whole)
+    monkeypatch.setattr(module, "_recorded_on_robot", whole)
     assert again(folder, tmp_path / "corpus").built_count == 1
     again(folder, tmp_path / "undisturbed")
     assert corpus_digests(tmp_path / "corpus") == corpus_digests(tmp_path / "undisturbed")

@@ -108,7 +108,7 @@ def test_a_shard_that_fails_is_named_and_the_exit_code_is_1(folder, tmp_path, mo
     def buggy(*_):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(build, "_as_it_is", buggy)
+    monkeypatch.setattr(build, "_recorded_on_robot", buggy)
     arguments = ["build", "--source", f"robot={folder}", "--out", str(tmp_path / "out"), "--scheduler", "inline"]
     assert cli.main(arguments) == 1
     error = capsys.readouterr().err

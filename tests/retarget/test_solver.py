@@ -9,7 +9,7 @@ import pytest
 from corpus import rotations
 from corpus.robot import forward_kinematics
 from retarget import solver
-from retarget.solver import SolverOptions, Targets, end_to_end, solve
+from retarget.solver import SolverOptions, Targets, join_targets, solve
 
 DRIVEN = ("pelvis", "torso_link", *[
     f"{side}_{link}_link" for side in ("left", "right") for link in ("hip_yaw", "knee", "ankle_roll", "shoulder_yaw", "elbow", "wrist_yaw")
@@ -137,7 +137,7 @@ def test_clips_solved_together_come_out_as_alone(g1):
     clips = [
         targets_from(g1, gentle_motion(g1, count, amplitude)) for count, amplitude in ((130, 0.3), (7, 0.9), (64, 0.1))
     ]
-    together = solve(g1, end_to_end(clips))
+    together = solve(g1, join_targets(clips))
     start = 0
     for clip in clips:
         alone, own = solve(g1, clip), slice(start, start + clip.frame_count)

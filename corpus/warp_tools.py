@@ -1,4 +1,5 @@
-"""Double precision in Warp kernels on the CPU: arrays, and quaternions `[w x y z]` by the formulas of `corpus.rotations`."""
+"""What all Warp kernels share: its settings, arrays on the device, and quaternions `[w x y z]` in double precision by the
+formulas of `corpus.rotations`."""
 
 # Warp's annotations are for its own compiler; to a type checker they are calls and its scalars are not what they seem.
 # pyright: reportInvalidTypeForm=false, reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false
@@ -13,8 +14,14 @@ wp.config.log_level = wp.LOG_ERROR  # before its first use: it greets otherwise
 wp.config.enable_backward = False
 
 
+def device_array(array: Any, dtype: type, device: str) -> wp.array:
+    """The array in single precision on the device; on the CPU it may be the very array given."""
+    host = np.ascontiguousarray(array, np.int32 if dtype is int else np.float32)
+    return wp.array(host, dtype=dtype, device=device, copy=not wp.get_device(device).is_cpu)
+
+
 def view(array: Any, dtype: Any) -> wp.array:
-    """Warp's view of an array on the CPU, copied only where it must be."""
+    """Warp's view of an array in double precision on the CPU, copied only where it must be."""
     array = np.asarray(array, np.int32 if dtype is int else np.float64)
     # Leading axes may have gaps between them, the numbers of one element not.
     if array.strides and array.strides[-1] != array.itemsize:
@@ -43,8 +50,8 @@ def rotate(q: wp.vec4d, v: wp.vec3d) -> wp.vec3d:
 
 @wp.func
 def sine_ratio(t: wp.float64, far: wp.float64) -> wp.float64:
-    """sin(tθ) / sin θ where far = 1 − cos θ ≤ 0.05, as frames of motion have it: eight terms of a series in `far`, exact to 1e-12
-    (Eberly, A Fast and Accurate Algorithm for Computing SLERP)."""
+    """sin(tθ) / sin θ where far = 1 − cos θ ≤ 0.05, as between frames of motion: eight terms of a series in `far`, exact to
+    1e-12 (Eberly, A Fast and Accurate Algorithm for Computing SLERP)."""
     square = t * t
     total = wp.float64(1.0)
     total = far * total * (wp.float64(8.0 / 17.0) - square * wp.float64(1.0 / 136.0)) + wp.float64(1.0)
