@@ -381,6 +381,25 @@ def lane_algebra(lanes: int) -> SimpleNamespace:
         return r
 
     @wp.func
+    def nearest(apart: V3, u: V3, v: V3):
+        """Where segments with half axes u and v, `apart` from the second's centre to the first's, are nearest to each other:
+        shares of u and v from −1 to 1 (Ericson, Real-Time Collision Detection, 5.1.9)."""
+        uu = dot(u, u)
+        vv = dot(v, v)
+        uv = dot(u, v)
+        uw = dot(u, apart)
+        vw = dot(v, apart)
+        tiny = V(1.0e-12)
+        determinant = sub(mul(uu, vv), mul(uv, uv))
+        # Nearly parallel: any point of the first will do to begin with, the others follow from it.
+        parallel = at_most(determinant, scale(mul(uu, vv), 5.0e-7))
+        s = clamp(div(sub(mul(uv, vw), mul(vv, uw)), maximum(determinant, tiny)), -1.0, 1.0)
+        s = select(parallel, V(0.0), s)
+        t = clamp(div(mad(uv, s, vw), maximum(vv, tiny)), -1.0, 1.0)
+        s = clamp(div(sub(mul(uv, t), uw), maximum(uu, tiny)), -1.0, 1.0)
+        return s, t
+
+    @wp.func
     def matrix_of_quaternion(x: V, y: V, z: V, w: V) -> M3:
         r = M3()
         one = V(1.0)
@@ -420,6 +439,15 @@ def lane_algebra(lanes: int) -> SimpleNamespace:
         r.yz = a[thread, row, first + 4]
         r.zz = a[thread, row, first + 5]
         return r
+
+    @wp.func
+    def store_symmetric(a: wp.array3d(dtype=V), thread: int, row: int, first: int, m: S3):
+        a[thread, row, first] = m.xx
+        a[thread, row, first + 1] = m.xy
+        a[thread, row, first + 2] = m.xz
+        a[thread, row, first + 3] = m.yy
+        a[thread, row, first + 4] = m.yz
+        a[thread, row, first + 5] = m.zz
 
     @wp.func
     def load_matrix(a: wp.array3d(dtype=V), thread: int, row: int, first: int) -> M3:

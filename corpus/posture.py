@@ -79,7 +79,7 @@ def postures(
     frame_count, joint_count = len(qpos), robot.joint_count
     on_cpu = wp.get_device(device).is_cpu
     lanes = LANES_CPU if on_cpu else 1
-    kernel, outline = _build_kernel(lanes), _outline(robot, device)
+    kernel, shape = _build_kernel(lanes), outline(robot, device)
     blocks = -(-frame_count // lanes)
     threads = 1 if on_cpu else min(THREADS, blocks)
 
@@ -93,18 +93,18 @@ def postures(
     work = kernel.Work()
     memory = empty(threads, robot.body_count, 12), empty(threads, len(robot.capsules), 6)
     work.pose, work.span = memory
-    soles, heights = empty(len(outline.sole_group) * 3, blocks), empty(3, blocks)
+    soles, heights = empty(len(shape.sole_group) * 3, blocks), empty(3, blocks)
     source = wp.array(rows.reshape(-1, blocks, lanes), dtype=kernel.V, device=device, copy=not on_cpu)
     wp.launch(
         kernel.measure,
         dim=threads,
-        inputs=[source, outline.model, work, soles, heights, threads, int(not soles_only)],
+        inputs=[source, shape.model, work, soles, heights, threads, int(not soles_only)],
         device=device,
     )
     sole = soles.numpy().reshape(-1, 3, blocks * lanes)[:, :, :frame_count].transpose(1, 0, 2).astype(np.float64)
     sole[:2] += np.asarray(qpos[:, :2], np.float64).T[:, None]
     lowest, besides, overlap = heights.numpy().reshape(3, -1)[:, :frame_count].astype(np.float64)
-    return Postures(sole, outline.sole_group, lowest, np.where(besides > FAR / 2, np.inf, besides), overlap)
+    return Postures(sole, shape.sole_group, lowest, np.where(besides > FAR / 2, np.inf, besides), overlap)
 
 
 def lane_tree(robot: Robot) -> tuple[Float[np.ndarray, "B 3 3"], Float[np.ndarray, "B 3"], Float[np.ndarray, "B 3 3"]]:
@@ -154,16 +154,18 @@ class OutlineModel:
 
 
 @dataclass(frozen=True)
-class _Outline:
+class Outline:
+    """A robot's shape on the device."""
+
     robot: Robot
     model: OutlineModel
     sole_group: Int[np.ndarray, " P"]
 
 
-_OUTLINES: dict[tuple[int, str], _Outline] = {}
+_OUTLINES: dict[tuple[int, str], Outline] = {}
 
 
-def _outline(robot: Robot, device: str) -> _Outline:
+def outline(robot: Robot, device: str) -> Outline:
     """From the cache; an outline holds its robot, so that the id cannot become another's."""
     key = id(robot), device
     if key not in _OUTLINES:
@@ -171,7 +173,7 @@ def _outline(robot: Robot, device: str) -> _Outline:
     return _OUTLINES[key]
 
 
-def _make_outline(robot: Robot, device: str) -> _Outline:
+def _make_outline(robot: Robot, device: str) -> Outline:
     frames, offset, fixed = lane_tree(robot)
     soles = [
         (group, robot.body(body), point)
@@ -203,7 +205,7 @@ def _make_outline(robot: Robot, device: str) -> _Outline:
         ("pair_other", pairs[:, 1], int),
     ):
         setattr(model, name, device_array(array, dtype, device))
-    return _Outline(robot, model, np.array([group for group, _, _ in soles]))
+    return Outline(robot, model, np.array([group for group, _, _ in soles]))
 
 
 def _bundles(
@@ -232,16 +234,16 @@ def _build_kernel(lanes: int) -> SimpleNamespace:
     """The kernel `measure` for so many lanes a thread, and the types `V` and `Work` of its scratch memory."""
     algebra = lane_algebra(lanes)
     V, V3 = algebra.V, algebra.V3
-    dot, sub, mul, div, mad, sub3 = (
-        algebra.dot, algebra.sub, algebra.mul, algebra.div, algebra.mad, algebra.sub3,
+    dot, sub, mul, div, mad, sub3, nearest = (
+        algebra.dot, algebra.sub, algebra.mul, algebra.div, algebra.mad, algebra.sub3, algebra.nearest,
     )  # fmt: skip
     mad3, nmad3, place_of, turned_about_z, times_constant, matrix_of_quaternion = (
         algebra.mad3, algebra.nmad3, algebra.place_of, algebra.turned_about_z, algebra.times_constant,
         algebra.matrix_of_quaternion,
     )  # fmt: skip
-    sine, cosine, root, absolute, maximum, minimum, clamp, scale, select, at_most, lowest_lane = (
-        algebra.sine, algebra.cosine, algebra.root, algebra.absolute, algebra.maximum, algebra.minimum, algebra.clamp,
-        algebra.scale, algebra.select, algebra.at_most, algebra.lowest_lane,
+    sine, cosine, root, absolute, maximum, minimum, lowest_lane = (
+        algebra.sine, algebra.cosine, algebra.root, algebra.absolute, algebra.maximum, algebra.minimum,
+        algebra.lowest_lane,
     )  # fmt: skip
     load3, store3, load_matrix, store_matrix = (
         algebra.load3, algebra.store3, algebra.load_matrix, algebra.store_matrix,
@@ -277,21 +279,8 @@ def _build_kernel(lanes: int) -> SimpleNamespace:
 
     @wp.func
     def gap(apart: V3, u: V3, v: V3) -> V:
-        """Distance of segments with half axes u and v, `apart` from the second's centre to the first's (Ericson, Real-Time
-        Collision Detection, 5.1.9, with parameters from −1 to 1)."""
-        uu = dot(u, u)
-        vv = dot(v, v)
-        uv = dot(u, v)
-        uw = dot(u, apart)
-        vw = dot(v, apart)
-        tiny = V(1.0e-12)
-        determinant = sub(mul(uu, vv), mul(uv, uv))
-        # Nearly parallel: any point of the first will do to begin with, the others follow from it.
-        parallel = at_most(determinant, scale(mul(uu, vv), 5.0e-7))
-        s = clamp(div(sub(mul(uv, vw), mul(vv, uw)), maximum(determinant, tiny)), -1.0, 1.0)
-        s = select(parallel, V(0.0), s)
-        t = clamp(div(mad(uv, s, vw), maximum(vv, tiny)), -1.0, 1.0)
-        s = clamp(div(sub(mul(uv, t), uw), maximum(uu, tiny)), -1.0, 1.0)
+        """Distance of segments with half axes u and v, `apart` from the second's centre to the first's."""
+        s, t = nearest(apart, u, v)
         between = nmad3(v, t, mad3(u, s, apart))
         return root(dot(between, between))
 

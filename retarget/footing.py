@@ -41,7 +41,7 @@ class FootingOptions:
     """A foot levels out, or rolls off, over this time [s]."""
     hold_weight: float = 8.0
     """How many times more the place of a standing foot counts than that of a swinging one."""
-    level_weight: float = 3.5
+    level_weight: float = 7.0
     """How many times more the orientation of a foot on heel and toe counts than that of others."""
 
 
@@ -63,6 +63,7 @@ def hold_feet(
     for side in range(2):
         foot, heel = _end(targets, robot, GROUND_POINTS[2 * side])
         _, toe = _end(targets, robot, GROUND_POINTS[2 * side + 1])
+        sole = np.concatenate([robot.ground_points[GROUND_POINTS[2 * side + end]][1] for end in range(2)])
         ends = [found.soles[:, found.sole_group == group].mean(1).T for group in (2 * side, 2 * side + 1)]
         place, turn = position[:, foot].copy(), rotation[:, foot].astype(np.float64)
         own, share = np.zeros((frame_count, 2), np.int32), np.empty((frame_count, 2))
@@ -72,7 +73,7 @@ def hold_feet(
             _hold,
             dim=len(targets.starts),
             inputs=[
-                view(targets.starts, int), view(targets.stops, int), wp.vec3d(*heel), wp.vec3d(*toe), limits,
+                view(targets.starts, int), view(targets.stops, int), wp.vec3d(*heel), wp.vec3d(*toe), view(sole, wp.vec3d), limits,
                 options.drift, *frames, view(np.stack(ends, 1), wp.vec3d),
             ],
             outputs=[
@@ -336,6 +337,7 @@ def hold_points(
     last: int,
     heel: wp.vec3d,
     toe: wp.vec3d,
+    sole: wp.array(dtype=wp.vec3d),
     lead: int,
     stands: wp.array2d(dtype=int),
     anchors: wp.array2d(dtype=wp.vec3d),
@@ -367,7 +369,9 @@ def hold_points(
     bridge(values, flags, first, last, lead)
     for t in range(first, last + 1):
         place = position[t] + values[t]
-        lowest = place[2] + wp.min(rotate(rotation[t], heel)[2], rotate(rotation[t], toe)[2])
+        lowest = f64(1.0e9)
+        for k in range(sole.shape[0]):
+            lowest = wp.min(lowest, place[2] + rotate(rotation[t], sole[k])[2])
         position[t] = wp.vec3d(place[0], place[1], place[2] + wp.max(-lowest, f64(0.0)))
 
 
@@ -394,6 +398,7 @@ def _hold(
     ends: wp.array(dtype=int),
     heel: wp.vec3d,
     toe: wp.vec3d,
+    sole: wp.array(dtype=wp.vec3d),
     limits: wp.vec4d,
     drift: wp.float64,
     shortest: int,
@@ -417,5 +422,5 @@ def _hold(
         drop_short(end, first, last, shortest, stands)
     place_anchors(first, last, wp.length(toe - heel), found, stands, anchors, flags)
     level_feet(first, last, toe - heel, level, stands, anchors, rotation, flags, values)
-    hold_points(first, last, heel, toe, lead, stands, anchors, rotation, position, flags, values)
+    hold_points(first, last, heel, toe, sole, lead, stands, anchors, rotation, position, flags, values)
     share_of_stands(first, last, level, stands, share)

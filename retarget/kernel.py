@@ -5,6 +5,8 @@ A target on a body is a spatial inertia (mass = position weight², rotational pa
 
     Σ_b  wp_b² |p_b − p*_b|² + wr_b² |log(R*_b R_bᵀ)|²  +  posture_weight² |q − q_pull|²
 
+(and, where asked for, plus the weighted squared depths of the robot's capsules below the floor and inside each other)
+
 is then the forward-dynamics problem of that fictitious machine, and Featherstone's articulated-body recursion solves it in
 one sweep up and one down the tree: no Jacobian and no Hessian is ever stored, damping adds to the pivots, and a joint held
 at its limit is a joint that is left out. Around it runs Levenberg-Marquardt with an accept test on the true cost.
@@ -25,6 +27,7 @@ from types import SimpleNamespace
 import warp as wp
 
 from corpus.lanes import lane_algebra
+from corpus.posture import OutlineModel
 
 FIRST_DAMPING = 1.0e-2
 LEAST_DAMPING = 1.0e-3
@@ -77,6 +80,17 @@ class Job:
     posture2: float
     pull_to: wp.array2d(dtype=float)
     """The postures that joints are drawn to: of every frame, or one for all."""
+    clear: int
+    """1: capsules keep off the floor and off each other; 0: nobody looks at them."""
+    floor: wp.array(dtype=float)
+    """Of each frame: height of the floor [m]."""
+    allowed_depth: float
+    """How deep feet may go below it, whose soles have targets [m]."""
+    allowed_overlap: float
+    """What two capsules may overlap by [m]."""
+    floor2: float
+    apart2: float
+    """Squared weights of depths below the floor and of overlaps."""
     out_position: wp.array(dtype=wp.vec3)
     out_rotation: wp.array(dtype=wp.vec4)
     out_joints: wp.array2d(dtype=float)
@@ -105,6 +119,8 @@ WORK = {
     "trial_error": ("1", 2),
     "error": ("1", 2),
     "fresh": ("1", 1),
+    "floor": ("1", 1),
+    "span": ("C", 6),
 }
 """Scratch arrays of a thread: how many rows, and lane vectors in each."""
 
@@ -121,8 +137,9 @@ def build_kernel(lanes: int) -> SimpleNamespace:
     select, at_most, is_free, sine, cosine, root = (
         algebra.select, algebra.at_most, algebra.is_free, algebra.sine, algebra.cosine, algebra.root,
     )  # fmt: skip
-    dot, cross, add3, sub3, scale3, mad3, nmad3 = (
+    dot, cross, add3, sub3, scale3, mad3, nmad3, lowest_lane, nearest = (
         algebra.dot, algebra.cross, algebra.add3, algebra.sub3, algebra.scale3, algebra.mad3, algebra.nmad3,
+        algebra.lowest_lane, algebra.nearest,
     )  # fmt: skip
     times, transposed_times, symmetric_times, times_symmetric, times_constant = (
         algebra.times, algebra.transposed_times, algebra.symmetric_times, algebra.times_symmetric,
@@ -135,8 +152,9 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         algebra.place_of, algebra.turned_about_z, algebra.rotation_error, algebra.matrix_of_quaternion,
     )  # fmt: skip
 
-    load3, store3, load_symmetric, load_matrix, store_matrix = (
-        algebra.load3, algebra.store3, algebra.load_symmetric, algebra.load_matrix, algebra.store_matrix,
+    load3, store3, load_symmetric, store_symmetric, load_matrix, store_matrix = (
+        algebra.load3, algebra.store3, algebra.load_symmetric, algebra.store_symmetric, algebra.load_matrix,
+        algebra.store_matrix,
     )  # fmt: skip
     gather3, gather_symmetric, gather_matrix = algebra.gather3, algebra.gather_symmetric, algebra.gather_matrix
 
@@ -160,6 +178,8 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         trial_error: wp.array3d(dtype=V)
         error: wp.array3d(dtype=V)
         fresh: wp.array3d(dtype=V)
+        floor: wp.array3d(dtype=V)
+        span: wp.array3d(dtype=V)
 
     @wp.func
     def aim(thread: int, body: int, task: int, turn: M3, place: V3, base: V3, work: Work) -> V:
@@ -210,7 +230,7 @@ def build_kernel(lanes: int) -> SimpleNamespace:
 
     @wp.func
     def linearise(thread: int, posture2: float, model: Model, work: Work) -> V:
-        """Forward kinematics about the base and the targets' wrenches, at the trial posture; gives its cost."""
+        """Forward kinematics about the base and the targets' inertias and wrenches, at the trial posture; gives its cost."""
         base = load3(work.trial_root, thread, 0, 0)
         work.trial_error[thread, 0, 0] = V(0.0)
         work.trial_error[thread, 0, 1] = V(0.0)
@@ -241,6 +261,100 @@ def build_kernel(lanes: int) -> SimpleNamespace:
             else:
                 for k in range(33):
                     work.gathered[thread, body, k] = V(0.0)
+        return cost
+
+    @wp.func
+    def push(thread: int, body: int, point: V3, normal: V3, stiffness: V, depth: V, work: Work):
+        """Draw the body along `normal` at `point` by `depth`: an inertia of one direction, and its wrench."""
+        lever = cross(point, normal)
+        heavy = scale3(lever, stiffness)
+        firm = scale3(normal, stiffness)
+        minus_heavy = scale3(heavy, V(-1.0))
+        minus_firm = scale3(firm, V(-1.0))
+        ww = load_symmetric(work.gathered, thread, body, 0)
+        wv = load_matrix(work.gathered, thread, body, 6)
+        vv = load_symmetric(work.gathered, thread, body, 15)
+        store_symmetric(work.gathered, thread, body, 0, minus_outer_symmetric(ww, minus_heavy, lever))
+        store_matrix(work.gathered, thread, body, 6, minus_outer(wv, minus_heavy, normal))
+        store_symmetric(work.gathered, thread, body, 15, minus_outer_symmetric(vv, minus_firm, normal))
+        torque = scale3(heavy, depth)
+        force = scale3(firm, depth)
+        gather3(work.gathered, thread, body, 21, torque)
+        gather3(work.gathered, thread, body, 24, force)
+        gather3(work.gathered, thread, body, 27, torque)
+        gather3(work.gathered, thread, body, 30, force)
+
+    @wp.func
+    def keep_off_floor(thread: int, weight2: float, allowed: float, outline: OutlineModel, work: Work) -> V:
+        """Both ends of every capsule, the feet's as far as `allowed`; gives the cost. Places the capsules."""
+        cost = V(0.0)
+        nothing = V(0.0)
+        origin = V3()
+        origin.x = nothing
+        origin.y = nothing
+        origin.z = nothing
+        up = origin
+        up.z = V(1.0)
+        floor = sub(work.floor[thread, 0, 0], work.trial_root[thread, 0, 2])
+        for capsule in range(outline.capsule_body.shape[0]):
+            body = outline.capsule_body[capsule]
+            turn = load_matrix(work.turn, thread, body, 0)
+            centre = place_of(turn, outline.capsule_centre[capsule], load3(work.place, thread, body, 0))
+            half = place_of(turn, outline.capsule_half[capsule], origin)
+            store3(work.span, thread, capsule, 0, centre)
+            store3(work.span, thread, capsule, 3, half)
+            ground = floor
+            if outline.capsule_of_foot[capsule] > 0:
+                ground = sub(floor, V(allowed))
+            for end in range(2):
+                point = add3(centre, half)
+                if end == 1:
+                    point = sub3(centre, half)
+                point.z = sub(point.z, V(outline.capsule_radius[capsule]))
+                depth = maximum(sub(ground, point.z), nothing)
+                if lowest_lane(sub(nothing, depth)) < 0.0:
+                    push(thread, body, point, up, select(depth, V(weight2), nothing), depth, work)
+                    cost = scale_add(mul(depth, depth), weight2, cost)
+        return cost
+
+    @wp.func
+    def keep_apart(thread: int, weight2: float, allowed: float, outline: OutlineModel, work: Work) -> V:
+        """Push overlapping capsules apart; gives the cost.
+
+        A depth couples two bodies, which the recursion cannot hold. (a − b)² ≤ 2 a² + 2 b², equal where a = −b: each body is
+        drawn half the way with twice the weight, which gives the same gradient and never steps too far.
+        """
+        cost = V(0.0)
+        nothing = V(0.0)
+        for bundle in range(outline.bundle_one.shape[0]):
+            hearts = sub3(
+                load3(work.span, thread, outline.bundle_one[bundle], 0),
+                load3(work.span, thread, outline.bundle_other[bundle], 0),
+            )
+            reach = outline.bundle_reach[bundle]
+            if lowest_lane(dot(hearts, hearts)) < reach * reach:
+                for k in range(outline.bundle_first[bundle], outline.bundle_first[bundle + 1]):
+                    one = outline.pair_one[k]
+                    other = outline.pair_other[k]
+                    here = load3(work.span, thread, one, 0)
+                    there = load3(work.span, thread, other, 0)
+                    u = load3(work.span, thread, one, 3)
+                    v = load3(work.span, thread, other, 3)
+                    s, t = nearest(sub3(here, there), u, v)
+                    here = mad3(u, s, here)
+                    there = mad3(v, t, there)
+                    way = sub3(here, there)
+                    gap = maximum(root(dot(way, way)), V(1.0e-6))
+                    radii = outline.capsule_radius[one] + outline.capsule_radius[other]
+                    depth = maximum(sub(V(radii - allowed), gap), nothing)
+                    if lowest_lane(sub(nothing, depth)) < 0.0:
+                        normal = scale3(way, div(V(1.0), gap))
+                        half = scale(depth, 0.5)
+                        stiffness = select(depth, V(2.0 * weight2), nothing)
+                        push(thread, outline.capsule_body[one], here, normal, stiffness, half, work)
+                        away = scale3(normal, V(-1.0))
+                        push(thread, outline.capsule_body[other], there, away, stiffness, half, work)
+                        cost = scale_add(mul(depth, depth), weight2, cost)
         return cost
 
     @wp.func
@@ -430,6 +544,8 @@ def build_kernel(lanes: int) -> SimpleNamespace:
 
     @wp.func
     def load_targets(thread: int, lane: int, frame: int, job: Job, model: Model, work: Work):
+        if job.clear > 0:
+            work.floor[thread, 0, 0][lane] = job.floor[frame]
         posture = wp.min(frame, job.pull_to.shape[0] - 1)
         for body in range(1, model.parents.shape[0]):
             work.pull_to[thread, body, 0][lane] = job.pull_to[posture, body - 1]
@@ -475,9 +591,12 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         return took
 
     @wp.func
-    def improve(thread: int, job: Job, model: Model, work: Work, state: wp.array3d(dtype=int)):
+    def improve(thread: int, job: Job, model: Model, outline: OutlineModel, work: Work, state: wp.array3d(dtype=int)):
         """One linearisation and one step of all lanes, and which of them are done with their frames."""
         trial_cost = linearise(thread, job.posture2, model, work)
+        if job.clear > 0:
+            trial_cost = add(trial_cost, keep_off_floor(thread, job.floor2, job.allowed_depth, outline, work))
+            trial_cost = add(trial_cost, keep_apart(thread, job.apart2, job.allowed_overlap, outline, work))
         cost = work.cost[thread, 0, 0]
         fresh = work.fresh[thread, 0, 0]
         accept = maximum(fresh, at_most(trial_cost, scale(cost, 1.000001)))
@@ -509,7 +628,9 @@ def build_kernel(lanes: int) -> SimpleNamespace:
                     state[thread, lane, DONE] = 1
 
     @wp.kernel(module="unique")
-    def solve_runs(job: Job, model: Model, work: Work, state: wp.array3d(dtype=int), threads: int):
+    def solve_runs(
+        job: Job, model: Model, outline: OutlineModel, work: Work, state: wp.array3d(dtype=int), threads: int
+    ):
         thread = wp.tid()
         lane_count = state.shape[1]
         run_count = job.firsts.shape[0]
@@ -534,6 +655,6 @@ def build_kernel(lanes: int) -> SimpleNamespace:
                 if state[thread, lane, FRAME] >= 0:
                     going += 1
             if going > 0:
-                improve(thread, job, model, work, state)
+                improve(thread, job, model, outline, work, state)
 
     return SimpleNamespace(solve_runs=solve_runs, V=V, Work=Work)

@@ -38,10 +38,14 @@ class RetargetOptions:
     footing: FootingOptions = FootingOptions()
     guide: SmoothOptions = SmoothOptions(cutoff=6.0, root_cutoff=4.0, speed_share=0.0)
     """How smooth a motion the second pass is drawn to."""
-    guide_weight: float = 3.5
+    guide_weight: float = 3.7
     """How strongly it draws every joint [1/rad]."""
     guide_root_weight: float = 100.0
     """How strongly it draws the root's position [1/m]: held feet must not tug at it."""
+    near_floor: float = 0.02
+    """Where the guide has anything but a foot lower than this above the floor [m] …"""
+    sunk: float = 0.005
+    """… or a foot deeper below it than this [m], or links inside each other, the second pass keeps the robot clear of both."""
     finish: SmoothOptions = SmoothOptions(cutoff=20.0, root_cutoff=20.0)
     """The last smoothing; little, since it takes feet off their holds."""
 
@@ -115,10 +119,12 @@ def follow(targets: Targets, robot: Robot, options: RetargetOptions = RetargetOp
     """The robot's motion that follows grounded targets: smooth, within all limits, standing feet held, nothing below the floor."""
     first = solve(robot, targets, options.first).qpos
     guide = smooth(robot, first, targets.starts, options.fps, options.guide)
-    held, _ = hold_feet(targets, robot, options.fps, postures(robot, guide, soles_only=True), options.footing)
+    found = postures(robot, guide)
+    held, _ = hold_feet(targets, robot, options.fps, found, options.footing)
     base = targets.bodies.index(0)
     held.position[:, base], held.position_weight[:, base] = guide[:, :3], options.guide_root_weight
-    second = solve(robot, held, options.second, near=Near(guide, options.guide_weight))
+    clear = (found.overlap > 0) | (found.lowest_besides_feet < options.near_floor) | (found.lowest < -options.sunk)
+    second = solve(robot, held, options.second, near=Near(guide, options.guide_weight, clear))
     qpos = smooth(robot, second.qpos, targets.starts, options.fps, options.finish)
     outside = postures(robot, qpos)
     lift = np.concatenate(

@@ -7,18 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import warp as wp
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.spatial.transform import Rotation
 
 from corpus.lanes import LANES_CPU
-from corpus.posture import lane_tree
+from corpus.posture import lane_tree, outline
 from corpus.robot import Robot
 from corpus.warp_tools import device_array
 from retarget import kernel
+
+
+GPU_THREADS = 65536
+"""Most threads of a GPU, each with about 10 kB of scratch memory; further runs wait for their turn."""
+
+
+@dataclass(frozen=True)
+class ClearanceOptions:
+    """How the robot's capsules keep off the floor and off each other."""
+
+    allowed_overlap: float = 0.01
+    """What two capsules may overlap by [m]: capsules are fatter than links."""
+    allowed_depth: float = 0.01
+    """What feet may sink into the floor [m]: their soles have targets, their capsules reach beyond them."""
+    floor_weight: float = 300.0
+    """Weight of a depth below the floor [1/m]."""
+    apart_weight: float = 200.0
+    """Weight of an overlap [1/m]."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,7 @@ class SolverOptions:
     """Runs meet when no joint moves by more than this, and twice what it moves beside, between their ends [rad]."""
     wild_jump: float = 0.5
     """A jump inside a run beyond this is looked into as well [rad per frame]."""
+    clearance: ClearanceOptions = ClearanceOptions()
 
 
 @dataclass(frozen=True)
@@ -92,6 +111,8 @@ class Near:
     qpos: Float[np.ndarray, "T Q"]
     weight: float
     """Pull of every joint towards its angle there [1/rad]."""
+    clear: Bool[np.ndarray, " T"] | None = None
+    """Frames in which capsules keep off the floor and off each other; none by default."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +142,8 @@ def solve(
     rest posture, so a frame's result does not hang on where the clip began. Where two runs do not meet, one of them sits
     in a worse minimum: it is solved again from its neighbour, and the cheaper stands.
 
-    With `near` every frame starts from its own posture there, is drawn to it, and stays in its minimum.
+    With `near` every frame starts from its own posture there, is drawn to it, and stays in its minimum; where it says so,
+    capsules keep off the floor (z = 0) and off each other. Where none would touch, that changes nothing.
     """
     if 0 not in targets.bodies:
         raise ValueError("Body 0, the base, needs a target.")
@@ -146,9 +168,15 @@ def _solve_cold(problem: _Problem, options: SolverOptions) -> _State:
 
 
 def _solve_near(problem: _Problem, near: Near, options: SolverOptions) -> _State:
-    qpos, ones = near.qpos, np.ones(problem.frame_count, int)
-    start = _Posture(qpos[:, :3] - problem.centre, qpos[:, 3:7], qpos[:, 7:])
-    return problem.run(np.arange(problem.frame_count), ones, ones, start, near=near)
+    start = _Posture(near.qpos[:, :3] - problem.centre, near.qpos[:, 3:7], near.qpos[:, 7:])
+    if near.clear is None or not near.clear.any():
+        return problem.run_each(np.arange(problem.frame_count), start, near)
+    touching, free = np.flatnonzero(near.clear), np.flatnonzero(~near.clear)
+    order = np.argsort(np.concatenate([touching, free]))
+    parts = [problem.run_each(touching, start[touching], near, clear=True)]
+    if len(free):
+        parts.append(problem.run_each(free, start[free], near))
+    return _State(*(np.concatenate(part)[order] for part in zip(*(vars(p).values() for p in parts), strict=True)))
 
 
 @dataclass
@@ -158,6 +186,9 @@ class _Posture:
     root_position: Float[np.ndarray, "T 3"]
     root_rotation: Float[np.ndarray, "T 4"]
     joints: Float[np.ndarray, "T N"]
+
+    def __getitem__(self, frames: np.ndarray) -> Self:
+        return type(self)(*(value[frames] for value in vars(self).values()))
 
 
 @dataclass
@@ -169,9 +200,6 @@ class _State(_Posture):
     """Sums of the distances and of the angles to the targets."""
     iterations: Int[np.ndarray, " T"]
     """0 where a frame was not reached."""
-
-    def __getitem__(self, frames: np.ndarray) -> _State:
-        return _State(*(value[frames] for value in vars(self).values()))
 
     def take(self, frames: np.ndarray, other: _State) -> None:
         for name, value in vars(self).items():
@@ -214,6 +242,11 @@ class _Problem:
         joints = np.broadcast_to(joints, (count, len(joints)))
         return _Posture(np.zeros((count, 3)), self.base_rotation[frames], joints)
 
+    def run_each(self, frames: Int[np.ndarray, " R"], start: _Posture, near: Near, *, clear: bool = False) -> _State:
+        """Solve these frames, each from its own start."""
+        ones = np.ones(len(frames), int)
+        return self.run(frames, ones, ones, start, near=near, clear=clear)
+
     def run(
         self,
         firsts: np.ndarray,
@@ -222,6 +255,7 @@ class _Problem:
         start: _Posture,
         cost_to_beat: np.ndarray | None = None,
         near: Near | None = None,
+        clear: bool = False,
     ) -> _State:
         """Solve `lengths[r]` frames from `firsts[r]` on, `strides[r]` apart, one after another; results run by run.
 
@@ -247,6 +281,10 @@ class _Problem:
         job.pull_to = self._put(pulled, float)
         job.later_iterations = options.iterations
         job.tolerance, job.posture2 = options.tolerance, (options.posture_weight if near is None else near.weight) ** 2
+        job.clear, clearance = int(clear), options.clearance
+        job.floor = self._put(-self.centre[:, 2] if clear else np.zeros(0), float)
+        job.allowed_depth, job.allowed_overlap = clearance.allowed_depth, clearance.allowed_overlap
+        job.floor2, job.apart2 = clearance.floor_weight**2, clearance.apart_weight**2
         outputs = {
             "out_position": wp.zeros(count, dtype=wp.vec3, device=self.device),
             "out_rotation": wp.zeros(count, dtype=wp.vec4, device=self.device),
@@ -257,17 +295,17 @@ class _Problem:
         }
         for name, value in outputs.items():
             setattr(job, name, value)
-        # A CPU runs one thread of many lanes; on a GPU every run has a thread of its own.
+        # A CPU runs one thread of many lanes; on a GPU every run has a thread of its own, as far as memory goes.
         on_cpu = wp.get_device(self.device).is_cpu
-        lanes, threads = (LANES_CPU, 1) if on_cpu else (1, len(firsts))
+        lanes, threads = (LANES_CPU, 1) if on_cpu else (1, min(len(firsts), GPU_THREADS))
         built = kernel.build_kernel(lanes)
         work, memory = built.Work(), []
-        counts = {"B": self.robot.body_count, "K": self.model.axes.shape[0], "1": 1}
+        counts = {"B": self.robot.body_count, "C": len(self.robot.capsules), "K": self.model.axes.shape[0], "1": 1}
         for name, (rows, width) in kernel.WORK.items():
             memory.append(wp.zeros((threads, counts[rows], width), dtype=built.V, device=self.device))
             setattr(work, name, memory[-1])
         state = wp.zeros((threads, lanes, kernel.LANE_STATE), dtype=int, device=self.device)
-        inputs = [job, self.model, work, state, threads]
+        inputs = [job, self.model, outline(self.robot, self.device).model, work, state, threads]
         wp.launch(built.solve_runs, dim=threads, inputs=inputs, device=self.device)
         return _State(*(array.numpy() for array in outputs.values()))
 

@@ -34,11 +34,11 @@ WEIGHTS: dict[str, tuple[float, float]] = {
     "pelvis": (20.0, 13.0),
     "chest": (0.0, 13.0),
     "hip": (0.0, 5.2),
-    "knee": (10.0, 5.2),
-    "ankle": (100.0, 10.0),
+    "knee": (10.0, 6.0),
+    "ankle": (100.0, 7.0),
     "shoulder": (0.0, 5.2),
-    "elbow": (15.0, 5.2),
-    "wrist": (25.0, 4.0),
+    "elbow": (15.0, 4.5),
+    "wrist": (25.0, 6.0),
 }
 """Position weight [1/m] and orientation weight [1/rad] by segment."""
 
