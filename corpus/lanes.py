@@ -281,6 +281,15 @@ def lane_algebra(lanes: int) -> SimpleNamespace:
         return r
 
     @wp.func
+    def constant_times(f: wp.mat33, b: V3) -> V3:
+        """A matrix that is the same in all lanes on the left."""
+        r = V3()
+        r.x = scale_add(b.x, f[0, 0], scale_add(b.y, f[0, 1], scale(b.z, f[0, 2])))
+        r.y = scale_add(b.x, f[1, 0], scale_add(b.y, f[1, 1], scale(b.z, f[1, 2])))
+        r.z = scale_add(b.x, f[2, 0], scale_add(b.y, f[2, 1], scale(b.z, f[2, 2])))
+        return r
+
+    @wp.func
     def place_of(a: M3, o: wp.vec3, base: V3) -> V3:
         """base + a·o, o the same in all lanes."""
         r = V3()

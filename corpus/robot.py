@@ -36,6 +36,12 @@ class Robot:
     """Joint speed limits [rad/s]."""
     effort_limit: Float[np.ndarray, " N"]
     """Joint torque limits [N·m]."""
+    mass: Float[np.ndarray, " B"]
+    """Mass of each body [kg]."""
+    centre_of_mass: Float[np.ndarray, "B 3"]
+    """In the body's frame [m]."""
+    inertia: Float[np.ndarray, "B 3 3"]
+    """About the body's centre of mass, in the axes of the body's frame [kg·m²]."""
     ground_points: dict[str, tuple[str, Float[np.ndarray, "P 3"]]]
     """"left_heel", "left_toe", …: the body each belongs to, and points on its sole in the body's frame [m]."""
     capsules: tuple[Capsule, ...]
@@ -85,6 +91,7 @@ def load_robot(
             sites = [i for i in range(model.nsite) if model.site(i).name.startswith(f"{side}_{end}")]
             ground_points[f"{side}_{end}"] = (body, np.array([model.site_pos[i] for i in sites]))
     capsules, geoms = _capsules(model)
+    principal = rotations.to_matrix(np.array(model.body_iquat[1:]))
     return Robot(
         name=name,
         mjcf=mjcf,
@@ -98,6 +105,9 @@ def load_robot(
         upper=np.array(model.jnt_range[1:, 1]),
         speed_limit=speed_limit,
         effort_limit=effort_limit,
+        mass=np.array(model.body_mass[1:]),
+        centre_of_mass=np.array(model.body_ipos[1:]),
+        inertia=np.einsum("bij,bj,bkj->bik", principal, model.body_inertia[1:], principal),
         ground_points=ground_points,
         capsules=tuple(capsules),
         collision_pairs=_collision_pairs(model, geoms),

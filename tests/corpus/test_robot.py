@@ -43,6 +43,17 @@ def test_kinematics_equal_pinocchios(g1, poses):
             assert np.abs(data.oMf[frame].translation - position[i, body]).max() < 1e-6
 
 
+def test_masses_and_inertias_equal_pinocchios(g1):
+    model = pin.buildModelFromMJCF(str(g1.mjcf))
+    assert g1.mass.sum() == pytest.approx(pin.computeTotalMass(model), rel=1e-9)
+    for body, name in enumerate(g1.body_names):
+        frame = model.frames[model.getFrameId(name, pin.FrameType.BODY)]
+        seen = frame.placement.actInv(model.inertias[frame.parentJoint])
+        assert g1.mass[body] == pytest.approx(seen.mass, rel=1e-9), name
+        assert np.abs(g1.centre_of_mass[body] - seen.lever).max() < 1e-7, name
+        assert np.abs(g1.inertia[body] - seen.inertia).max() < 1e-7, name
+
+
 @pytest.mark.data
 def test_our_model_equals_unitrees(g1, shared):
     ours, given = (mujoco.MjModel.from_xml_path(str(p)) for p in (g1.mjcf, shared / "g1_model" / "g1_29dof_nomesh.xml"))
