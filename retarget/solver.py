@@ -20,7 +20,6 @@ from corpus.robot import Robot
 from corpus.warp_tools import device_array
 from retarget import kernel
 
-
 GPU_THREADS = 65536
 """Most threads of a GPU, each with about 10 kB of scratch memory; further runs wait for their turn."""
 
