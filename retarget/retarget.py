@@ -44,7 +44,7 @@ class RetargetOptions:
     """How strongly it draws the root's position [1/m]: held feet must not tug at it."""
     near_floor: float = 0.02
     """Where the guide has anything but a foot lower than this above the floor [m] …"""
-    sunk: float = 0.005
+    sunk: float = 0.02
     """… or a foot deeper below it than this [m], or links inside each other, the second pass keeps the robot clear of both."""
     finish: SmoothOptions = SmoothOptions(cutoff=20.0, root_cutoff=20.0)
     """The last smoothing; little, since it takes feet off their holds."""
@@ -123,7 +123,11 @@ def follow(targets: Targets, robot: Robot, options: RetargetOptions = RetargetOp
     held, _ = hold_feet(targets, robot, options.fps, found, options.footing)
     base = targets.bodies.index(0)
     held.position[:, base], held.position_weight[:, base] = guide[:, :3], options.guide_root_weight
-    clear = (found.overlap > 0) | (found.lowest_besides_feet < options.near_floor) | (found.lowest < -options.sunk)
+    clear = (
+        (found.overlap > options.second.clearance.allowed_overlap)
+        | (found.lowest_besides_feet < options.near_floor)
+        | (found.lowest < -options.sunk)
+    )
     second = solve(robot, held, options.second, near=Near(guide, options.guide_weight, clear))
     qpos = smooth(robot, second.qpos, targets.starts, options.fps, options.finish)
     outside = postures(robot, qpos)
