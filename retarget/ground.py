@@ -85,7 +85,7 @@ def _floor_height(
     velocity = differentiate(feet, fps)
     planted = soles[np.einsum("tfa,tfa->tf", velocity, velocity) < options.planted_speed**2]
     if len(planted) >= max(2.0, options.planted_share * len(feet)):
-        return _most_common(planted)
+        return most_common(planted)
     return float(np.quantile(soles.min(1), 0.02))
 
 
@@ -113,7 +113,7 @@ def _lowest(
     return origin[:, 2] + (third_row @ points.T - radii).min(1)
 
 
-def _most_common(heights: Float[np.ndarray, " V"], width: float = 0.02) -> float:
+def most_common(heights: Float[np.ndarray, " V"], width: float = 0.02) -> float:
     """Median of the votes in the fullest window of `width` [m]."""
     ordered = np.sort(heights)
     ends = np.searchsorted(ordered, ordered + width, side="right")

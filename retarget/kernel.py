@@ -31,6 +31,8 @@ from corpus.posture import OutlineModel
 
 FIRST_DAMPING = 1.0e-2
 LEAST_DAMPING = 1.0e-3
+REFUSED_DAMPING = 10.0
+"""Weights are in the thousands: what was refused needs this much at least to be refused no more."""
 
 
 # What a lane is at: its frame (−1: none), its run's stride and the frames to come, linearisations used and allowed, whether it
@@ -602,7 +604,8 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         accept = maximum(fresh, at_most(trial_cost, scale(cost, 1.000001)))
         damping = work.damping[thread, 0, 0]
         eased = maximum(scale(damping, 0.3), V(LEAST_DAMPING))
-        damping = select(fresh, damping, select(accept, eased, scale(damping, 10.0)))
+        raised = maximum(scale(damping, 10.0), V(REFUSED_DAMPING))
+        damping = select(fresh, damping, select(accept, eased, raised))
         work.damping[thread, 0, 0] = damping
         work.cost[thread, 0, 0] = select(accept, trial_cost, cost)
         for k in range(2):

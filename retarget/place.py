@@ -11,7 +11,7 @@ import numpy as np
 import warp as wp
 from jaxtyping import Float
 
-from corpus.warp_tools import multiply, rotate, slerp, view
+from corpus.warp_tools import multiply, ready, rotate, slerp, view
 
 Role = str
 
@@ -91,6 +91,19 @@ class Places:
 
         `joints` tells which joint of the person plays each of `roles`.
         """
+        command, place, turn = self.prepare(position, rotation, joints, times)
+        command.launch()
+        return place, turn
+
+    def prepare(
+        self,
+        position: Float[np.ndarray, "T J 3"],
+        rotation: Float[np.ndarray, "T J 4"],
+        joints: list[int],
+        times: Float[np.ndarray, " S"],
+    ) -> tuple[Any, Float[np.ndarray, "S K 3"], Float[np.ndarray, "S K 4"]]:
+        """What fills the two arrays with the targets, as often as it is launched; double precision, in order, it reads the
+        very arrays given."""
         count, sample_count = len(self.roles), len(times)
         low = np.minimum(times.astype(np.int32), len(position) - 2)
         places = [np.empty((sample_count, count, 3)) for _ in range(2)]
@@ -98,8 +111,7 @@ class Places:
         inputs = [view(position, wp.vec3d), view(rotation, wp.vec4d), view(joints, int), view(low, int)]
         inputs += [view(times - low, wp.float64), *self.packed]
         outputs = [*(view(array, wp.vec3d) for array in places), *(view(array, wp.vec4d) for array in turns)]
-        wp.launch(_place, dim=sample_count, inputs=inputs, outputs=outputs, device="cpu")
-        return places[1], turns[1]
+        return ready(_place, sample_count, inputs, outputs), places[1], turns[1]
 
 
 def _sum(one: dict, other: dict) -> dict:

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from corpus.lanes import LANES_CPU
 from corpus.posture import lane_tree, outline
 from corpus.robot import Robot
-from corpus.warp_tools import device_array
+from corpus.warp_tools import device_array, ready
 from retarget import kernel
 
 GPU_THREADS = 65536
@@ -41,9 +41,9 @@ class ClearanceOptions:
 @dataclass(frozen=True)
 class SolverOptions:
     first_iterations: int = 60
-    """Most linearisations in the first frame of a run, which starts from the rest posture."""
+    """Most linearisations in a frame that starts from the rest posture."""
     iterations: int = 20
-    """Most in every later frame, which starts from the frame before it."""
+    """Most in every other frame, which starts from the frame before it or from a guide."""
     tolerance: float = 1e-3
     """A frame is solved when no joint moves by more than this in a step [rad]."""
     posture_weight: float = 0.6
@@ -178,6 +178,73 @@ def _solve_near(problem: _Problem, near: Near, options: SolverOptions) -> _State
     return _State(*(np.concatenate(part)[order] for part in zip(*(vars(p).values() for p in parts), strict=True)))
 
 
+class FrameSolver:
+    """Solves one frame at a time, near another posture or from it, with everything made ready beforehand."""
+
+    def __init__(
+        self,
+        robot: Robot,
+        bodies: tuple[int, ...],
+        options: SolverOptions = SolverOptions(),
+        *,
+        near_weight: float | None = None,
+        clear: bool = False,
+    ):
+        """With `near_weight` [1/rad] joints are drawn to the posture a frame starts from, else to the rest posture; with
+        `clear` the robot keeps off the floor and off itself."""
+        one, count, still = np.ones(1, int), len(bodies), np.zeros((1, 7 + robot.joint_count))
+        still[:, 3] = 1.0
+        targets = Targets(
+            bodies, np.zeros((1, count, 3)), np.tile(still[:, None, 3:7], (1, count, 1)), np.ones(count), np.ones(count)
+        )
+        problem = _Problem(robot, targets, options, "cpu", np.zeros(robot.joint_count))
+        near = None if near_weight is None else Near(still, near_weight)
+        self.command, self.job = problem.prepare(one - 1, one, one, problem.cold_start(one - 1), near=near, clear=clear)
+        self.base, self.near, self.clear = problem.base, near is not None, clear
+        names = (
+            "position",
+            "rotation",
+            "weight2",
+            "start_position",
+            "start_rotation",
+            "start_joints",
+            "pull_to",
+            "floor",
+        )
+        self.arrays = {name: getattr(self.job, name).numpy() for name in (*names, *RESULTS)}
+        self.qpos = np.empty(7 + robot.joint_count)
+
+    def solve(
+        self,
+        position: Float[np.ndarray, "K 3"],
+        rotation: Float[np.ndarray, "K 4"],
+        weight: Float[np.ndarray, "K 2"],
+        start: Float[np.ndarray, " Q"],
+    ) -> Float[np.ndarray, " Q"]:
+        """The posture for these targets; `weight` is that of their positions [1/m] and orientations [1/rad]."""
+        arrays, centre = self.arrays, position[self.base]
+        arrays["position"][0] = position - centre
+        arrays["rotation"][0] = rotation
+        arrays["weight2"][0] = weight * weight
+        arrays["start_position"][0] = start[:3] - centre
+        arrays["start_rotation"][0] = start[3:7]
+        arrays["start_joints"][0] = start[7:]
+        if self.near:
+            arrays["pull_to"][0] = start[7:]
+        if self.clear:
+            arrays["floor"][0] = -centre[2]
+        self.command.launch()
+        self.qpos[:3] = arrays["out_position"][0] + centre
+        self.qpos[3:7] = arrays["out_rotation"][0]
+        self.qpos[7:] = arrays["out_joints"][0]
+        return self.qpos.copy()
+
+    @property
+    def cost(self) -> float:
+        """Of the last solution: weighted squared error, pull included."""
+        return float(self.arrays["out_cost"][0])
+
+
 @dataclass
 class _Posture:
     """Where the robot is in some frames, its root relative to the frame's centre."""
@@ -203,6 +270,10 @@ class _State(_Posture):
     def take(self, frames: np.ndarray, other: _State) -> None:
         for name, value in vars(self).items():
             value[frames] = getattr(other, name)
+
+
+RESULTS = ("out_position", "out_rotation", "out_joints", "out_cost", "out_error", "out_iterations")
+"""Arrays of a job in the order of `_State`."""
 
 
 class _Problem:
@@ -260,6 +331,21 @@ class _Problem:
 
         With `cost_to_beat`, of all frames, a run ends where it does not fall below it.
         """
+        command, job = self.prepare(firsts, lengths, strides, start, cost_to_beat, near, clear)
+        command.launch()
+        return _State(*(getattr(job, name).numpy() for name in RESULTS))
+
+    def prepare(
+        self,
+        firsts: np.ndarray,
+        lengths: np.ndarray,
+        strides: np.ndarray,
+        start: _Posture,
+        cost_to_beat: np.ndarray | None = None,
+        near: Near | None = None,
+        clear: bool = False,
+    ) -> tuple[Any, Any]:
+        """What does it, as often as it is launched, and the job, which holds all arrays."""
         options, joint_count = self.options, self.robot.joint_count
         job = kernel.Job()
         for name, value in self.targets.items():
@@ -271,8 +357,9 @@ class _Problem:
         job.start_position = self._put(start.root_position, wp.vec3)
         job.start_rotation = self._put(start.root_rotation, wp.vec4)
         job.start_joints = self._put(start.joints, float)
-        # A run that must beat others starts beside its frame, others from far away.
-        job.first_iterations = options.first_iterations if cost_to_beat is None else options.iterations
+        # A run from the rest posture starts from far away, others from beside their frame.
+        cold = cost_to_beat is None and near is None
+        job.first_iterations = options.first_iterations if cold else options.iterations
         beaten = np.full(self.frame_count, np.inf) if cost_to_beat is None else cost_to_beat
         job.cost_to_beat = self._put(beaten, float)
         # The postures that joints are drawn to, frame by frame, or one for all.
@@ -284,16 +371,9 @@ class _Problem:
         job.floor = self._put(-self.centre[:, 2] if clear else np.zeros(0), float)
         job.allowed_depth, job.allowed_overlap = clearance.allowed_depth, clearance.allowed_overlap
         job.floor2, job.apart2 = clearance.floor_weight**2, clearance.apart_weight**2
-        outputs = {
-            "out_position": wp.zeros(count, dtype=wp.vec3, device=self.device),
-            "out_rotation": wp.zeros(count, dtype=wp.vec4, device=self.device),
-            "out_joints": wp.zeros((count, joint_count), dtype=float, device=self.device),
-            "out_cost": wp.zeros(count, dtype=float, device=self.device),
-            "out_error": wp.zeros(count, dtype=wp.vec2, device=self.device),
-            "out_iterations": wp.zeros(count, dtype=int, device=self.device),
-        }
-        for name, value in outputs.items():
-            setattr(job, name, value)
+        shapes = (count, count, (count, joint_count), count, count, count)
+        for name, dtype, shape in zip(RESULTS, (wp.vec3, wp.vec4, float, float, wp.vec2, int), shapes, strict=True):
+            setattr(job, name, wp.zeros(shape, dtype=dtype, device=self.device))
         # A CPU runs one thread of many lanes; on a GPU every run has a thread of its own, as far as memory goes.
         on_cpu = wp.get_device(self.device).is_cpu
         lanes, threads = (LANES_CPU, 1) if on_cpu else (1, min(len(firsts), GPU_THREADS))
@@ -305,8 +385,7 @@ class _Problem:
             setattr(work, name, memory[-1])
         state = wp.zeros((threads, lanes, kernel.LANE_STATE), dtype=int, device=self.device)
         inputs = [job, self.model, outline(self.robot, self.device).model, work, state, threads]
-        wp.launch(built.solve_runs, dim=threads, inputs=inputs, device=self.device)
-        return _State(*(array.numpy() for array in outputs.values()))
+        return ready(built.solve_runs, threads, inputs, device=self.device), job
 
     def _put(self, array: np.ndarray, dtype: type) -> wp.array:
         return device_array(array, dtype, self.device)

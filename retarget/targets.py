@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from corpus import rotations
 from corpus.errors import Rejected
@@ -67,15 +68,40 @@ def build_targets(human: HumanMotion, robot: Robot, fps: float) -> tuple[Targets
         joints = list(range(len(joints)))
     times = sample_times(human.frame_count, human.fps, fps)
     position, rotation = body.places.at(position, rotation, joints, times)
+    return _targets(robot, position, rotation), body.scale
+
+
+def _targets(robot: Robot, position: Float[np.ndarray, "T K 3"], rotation: Float[np.ndarray, "T K 4"]) -> Targets:
     weights = np.array([WEIGHTS[role.removeprefix("left_").removeprefix("right_")] for role in LINKS])
-    targets = Targets(
+    return Targets(
         bodies=tuple(robot.body(link) for link in LINKS.values()),
         position=position,
         rotation=rotation,
         position_weight=weights[:, 0],
         rotation_weight=weights[:, 1],
     )
-    return targets, body.scale
+
+
+class TargetMaker:
+    """Targets of one frame at a time, with everything made ready beforehand."""
+
+    def __init__(self, skeleton: Skeleton, robot: Robot):
+        body = _measured(skeleton, robot)
+        count = len(skeleton.joint_names)
+        # Between two frames that are the same nothing is to interpolate.
+        self.position, self.rotation = np.zeros((2, count, 3)), np.zeros((2, count, 4))
+        self.command, place, turn = body.places.prepare(self.position, self.rotation, body.joints, np.zeros(1))
+        self.targets = _targets(robot, place, turn)
+        self.bodies, self.scale = self.targets.bodies, body.scale
+        self.base = self.bodies.index(0)
+        self.weight = np.stack([self.targets.position_weight, self.targets.rotation_weight], 1)
+
+    def frame(
+        self, position: Float[np.ndarray, "J 3"], rotation: Float[np.ndarray, "J 4"]
+    ) -> tuple[Float[np.ndarray, "K 3"], Float[np.ndarray, "K 4"]]:
+        self.position[:], self.rotation[:] = position, rotation
+        self.command.launch()
+        return self.targets.position[0].copy(), self.targets.rotation[0].copy()
 
 
 @dataclass(frozen=True)

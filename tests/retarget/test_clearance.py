@@ -19,7 +19,7 @@ DRIVEN = ("pelvis", "torso_link", *[
     f"{side}_{link}_link" for side in ("left", "right") for link in ("knee", "ankle_roll", "elbow", "wrist_yaw")
 ])  # fmt: skip
 WEIGHT = 3.0
-OPTIONS = SolverOptions(tolerance=1e-5)
+OPTIONS = SolverOptions(tolerance=1e-5, iterations=100)
 
 
 def targets_of(g1, qpos: np.ndarray) -> Targets:
