@@ -30,7 +30,7 @@ from corpus.motion import Clip, HumanMotion, RobotMotion
 from corpus.posture import join_postures, postures
 from corpus.quality import FrameMeasures, frame_measures, summarise
 from corpus.resample import resample
-from corpus.segment import cut
+from corpus.segment import Span, cut
 from corpus.sources import SOURCES, source
 from corpus.sources.options import LoadOptions
 from corpus.store import ShardWriter
@@ -48,8 +48,31 @@ OWN_NAMES = {"corpus.json", "plans", "shards", "catalog", "hme", "runs", "bundle
 BATCH_FRAMES = 16384
 """Clips are retargeted together until they have this many frames: enough to forget what a call costs, little to hold."""
 
-Processed = tuple[dict[str, Any], list[dict[str, Any]], RobotMotion | None]
-"""A clip's row, its segments' rows, and its motion at the corpus rate with its contacts."""
+
+@dataclass(frozen=True)
+class Loaded:
+    """A clip's row, and its motion as the file has it; None where there is none."""
+
+    row: dict[str, Any]
+    raw: HumanMotion | RobotMotion | None
+
+    @property
+    def frame_count(self) -> int:
+        return 0 if self.raw is None else self.raw.frame_count
+
+
+@dataclass(frozen=True)
+class Processed:
+    """What became of a clip."""
+
+    row: dict[str, Any]
+    segments: list[dict[str, Any]]
+    """Rows of the segments, kept and rejected."""
+    lost: list[Span]
+    """What was cut away between them."""
+    motion: RobotMotion | None
+    """At the corpus rate, with its contacts; None where the clip gave none."""
+    measures: FrameMeasures | None
 
 
 @dataclass(frozen=True)
@@ -139,10 +162,10 @@ def build_shard(task: dict[str, Any]) -> dict[str, Any]:
     frames = kept = rejected = 0
     try:
         with ShardWriter(Path(task["out"]) / "shards", task["shard"], recipe.hash) as writer:
-            for row, segments, motion in _clips_of(task, recipe, load):
-                writer.add(row, segments, motion)
-                frames, kept = frames + row["frames"], kept + row["frames_kept"]
-                rejected += row["status"] == "rejected"
+            for done in _clips_of(task, recipe, load):
+                writer.add(done.row, done.segments, done.motion)
+                frames, kept = frames + done.row["frames"], kept + done.row["frames_kept"]
+                rejected += done.row["status"] == "rejected"
             writer.commit()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -240,13 +263,13 @@ def _clips_of(task: dict[str, Any], recipe: Recipe, load: LoadOptions) -> Iterat
     Motions are retargeted many at once, which costs far less than one by one; what comes out is the same.
     """
     taken: dict[str, str] = {}
-    waiting: list[_Loaded] = []
+    waiting: list[Loaded] = []
 
     def finished() -> Iterator[Processed]:
-        for row, segments, motion in _finish(waiting, recipe):
-            if row["frames"]:
-                taken[row["clip"]] = f"{row['source']}:{row['path']}"
-            yield row, segments, motion
+        for done in finish(waiting, recipe):
+            if done.row["frames"]:
+                taken[done.row["clip"]] = f"{done.row['source']}:{done.row['path']}"
+            yield done
         waiting.clear()
 
     for planned in task["clips"]:
@@ -257,39 +280,28 @@ def _clips_of(task: dict[str, Any], recipe: Recipe, load: LoadOptions) -> Iterat
             yield from finished()
         if first := planned["duplicate_of"] or taken.get(clip.key):
             same = Rejected("duplicate_file", f"the same bytes as {first}", first=first)
-            waiting.append(_Loaded(_reject(_new_row(clip), same), None))
+            waiting.append(Loaded(_reject(_new_row(clip), same), None))
         else:
-            waiting.append(_load(clip, Path(task["roots"][clip.source]), load))
+            waiting.append(load_clip(clip, Path(task["roots"][clip.source]), load))
     yield from finished()
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """A clip's row, and its motion as the file has it; None where there is none."""
-
-    row: dict[str, Any]
-    raw: HumanMotion | RobotMotion | None
-
-    @property
-    def frame_count(self) -> int:
-        return 0 if self.raw is None else self.raw.frame_count
-
-
-def _load(clip: Clip, root: Path, load: LoadOptions) -> _Loaded:
+def load_clip(clip: Clip, root: Path, load: LoadOptions) -> Loaded:
+    """A clip as its source reads it; where the file is bad, the row says why."""
     row = _new_row(clip)
     try:
         raw = source(clip.source).load(root, clip, load)
     except Rejected as rejected:
-        return _Loaded(_reject(row, rejected, root), None)
+        return Loaded(_reject(row, rejected, root), None)
     except Exception as error:
         error.add_note(_name(row))
         raise
     row |= {"source_fps": float(raw.fps), "source_frames": raw.frame_count, "note": raw.note}
     row["body_model"] = raw.body_model if isinstance(raw, HumanMotion) else ""
-    return _Loaded(row, raw)
+    return Loaded(row, raw)
 
 
-def _finish(batch: list[_Loaded], recipe: Recipe) -> Iterator[Processed]:
+def finish(batch: list[Loaded], recipe: Recipe) -> Iterator[Processed]:
     """Retarget and measure a batch, then cut and judge clip by clip."""
     try:
         done = _on_robot(batch, recipe)
@@ -300,18 +312,19 @@ def _finish(batch: list[_Loaded], recipe: Recipe) -> Iterator[Processed]:
             raise
         # One by one it shows whose fault it is.
         for loaded in batch:
-            yield from _finish([loaded], recipe)
+            yield from finish([loaded], recipe)
         return
     for loaded, one in zip(batch, done, strict=True):
         if one is None:
-            yield loaded.row, [], None
+            yield Processed(loaded.row, [], [], None, None)
         elif isinstance(one, Rejected):
-            yield _reject(loaded.row, one), [], None
+            yield Processed(_reject(loaded.row, one), [], [], None, None)
         else:
             loaded.row["scale"] = one.scale
             motion, measures = next(measured)
             segments, lost = _judge(measures, recipe)
-            yield _conclude(loaded.row, motion.frame_count, segments, lost), segments, motion
+            row = _conclude(loaded.row, motion.frame_count, segments, lost)
+            yield Processed(row, segments, lost, motion, measures)
 
 
 def _name(row: dict[str, Any]) -> str:
@@ -319,7 +332,7 @@ def _name(row: dict[str, Any]) -> str:
     return f"in {row['source']}:{row['path']}{part}"
 
 
-def _on_robot(batch: list[_Loaded], recipe: Recipe) -> list[Retargeted | Rejected | None]:
+def _on_robot(batch: list[Loaded], recipe: Recipe) -> list[Retargeted | Rejected | None]:
     """The robot's motion of each clip of a batch; None where there is no motion."""
     humans = [loaded.raw for loaded in batch if isinstance(loaded.raw, HumanMotion)]
     retargeted = iter(retarget_clips(humans, G1, recipe.retarget))
@@ -364,23 +377,12 @@ def _measure(done: list[Retargeted], fps: float) -> list[tuple[RobotMotion, Fram
     ]
 
 
-@contextlib.contextmanager
-def _naming(clip: Clip | dict[str, Any]) -> Iterator[None]:
-    """An exception inside tells which clip it was."""
-    try:
-        yield
-    except Exception as error:
-        about = clip if isinstance(clip, dict) else vars(clip)
-        error.add_note(f"in {about['source']}:{about['path']}{' [{part}]'.format(**about) if about['part'] else ''}")
-        raise
-
-
-def _judge(measures: FrameMeasures, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Rows of the segments, kept and rejected, and the frames cut away between them by reason."""
-    segments, lost = [], {}
+def _judge(measures: FrameMeasures, recipe: Recipe) -> tuple[list[dict[str, Any]], list[Span]]:
+    """Rows of the segments, kept and rejected, and what is cut away between them."""
+    segments, lost = [], []
     for span in cut(measures, recipe.cut):
         if span.reason is not None:
-            lost[span.reason] = lost.get(span.reason, 0) + span.stop - span.start
+            lost.append(span)
             continue
         quality = summarise(measures, span.start, span.stop)
         segment = {
@@ -398,16 +400,19 @@ def _judge(measures: FrameMeasures, recipe: Recipe) -> tuple[list[dict[str, Any]
     return segments, lost
 
 
-def _conclude(row: dict[str, Any], frames: int, segments: list[dict[str, Any]], lost: dict[str, int]) -> dict[str, Any]:
+def _conclude(row: dict[str, Any], frames: int, segments: list[dict[str, Any]], lost: list[Span]) -> dict[str, Any]:
     """The clip's row with its frames told apart; a clip that kept nothing takes the reason that cost it most."""
     kept = sum(s["frames"] for s in segments if s["status"] == "kept")
     rejected = sum(s["frames"] for s in segments if s["status"] == "rejected")
-    if kept + rejected + sum(lost.values()) != frames:
+    cut_away = sum(span.stop - span.start for span in lost)
+    if kept + rejected + cut_away != frames:
         raise AssertionError(f"{row['source']}:{row['path']}: spans do not tile the {frames} frames.")
-    row |= {"frames": frames, "frames_kept": kept, "frames_rejected": rejected, "frames_cut": sum(lost.values())}
+    row |= {"frames": frames, "frames_kept": kept, "frames_rejected": rejected, "frames_cut": cut_away}
     if kept:
         return row | {"status": "kept", "reason": None}
-    cost = dict(lost)
+    cost: dict[str, int] = {}
+    for span in lost:
+        cost[str(span.reason)] = cost.get(str(span.reason), 0) + span.stop - span.start
     for segment in segments:
         cost[segment["reason"]] = cost.get(segment["reason"], 0) + segment["frames"]
     reason = max(sorted(cost), key=lambda name: cost[name])

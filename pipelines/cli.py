@@ -1,4 +1,4 @@
-"""The command `loom`: scan, build, info, verify, demo.
+"""The command `loom`: scan, build, retarget, info, verify, demo.
 
 Heavy modules are imported inside the commands that need them, so that `loom --help` answers at once.
 """
@@ -84,6 +84,24 @@ def build(options: argparse.Namespace) -> int:
     return 0 if outcome.complete else 1
 
 
+def retarget(options: argparse.Namespace) -> int:
+    """Put one file of motion on the robot, as a build does, and tell what a build would make of it."""
+    from pipelines import one_file
+
+    recipe, load = _recipe(options)
+    done = one_file.retarget_file(options.file, options.out, recipe, load, name=options.source, part=options.part)
+    print(_read_as(done.row))
+    _table(["measure", "value", "unit", "limit"], _measure_cells(done, recipe), numeric=["value", "limit"])
+    spans = [
+        [f"{v.start / recipe.fps:.2f}", f"{v.stop / recipe.fps:.2f}", v.status, v.why] for v in one_file.verdicts(done)
+    ]
+    _table(["from s", "to s", "a build has it", "why"], spans, numeric=["from s", "to s"])
+    print(f"wrote {options.out}")
+    if options.view:
+        _view(done.motion, options.out.with_suffix(".svg"), options.file.name)
+    return 0
+
+
 def info(options: argparse.Namespace) -> int:
     """Print how a corpus's headline number is made up, and why the rest was left out."""
     from pipelines.inventory import reject_reasons, totals
@@ -130,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     one = command(scan, "what lies in folders of motion files")
     one.add_argument("folders", nargs="+", metavar="DIR", help="a folder, or SOURCE=DIR to use that source's reader")
     _add_build_options(command(build, "make a corpus, or complete one"))
+    _add_retarget_options(command(retarget, "put one file of motion on the robot"))
     one = command(info, "what a corpus holds, and what was left out and why")
     one.add_argument("out", type=Path, metavar="OUT")
     one.add_argument("--reasons", type=int, default=15, metavar="N", help="how many reasons to list (default 15)")
@@ -150,6 +169,27 @@ def _add_build_options(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=_positive, metavar="N", help="processes on this machine (default: one per core)")
     add("--scheduler", default="local", metavar="local|tcp://…", help="where tasks run: here, or a Dask scheduler")
     add("--traceback", action="store_true", help="show where failed tasks failed")
+    _add_recipe_options(parser)
+
+
+def _add_retarget_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", type=Path, metavar="FILE", help="a file that a source reads")
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="NAME.csv (Unitree's columns) or NAME.npz (BeyondMimic's)",
+    )
+    add("--source", metavar="NAME", help=f"who reads it, instead of the first that can: {', '.join(SOURCE_NAMES)}")
+    add("--part", metavar="PART", help="which motion of a file that holds several (default the first)")
+    add("--view", action="store_true", help="draw poses beside OUT, and play them where there is a display")
+    _add_recipe_options(parser)
+
+
+def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """How files are read and what is kept: what `_recipe` reads."""
     files = parser.add_argument_group("files")
     files.add_argument("--body-models", type=Path, metavar="DIR", help="your SMPL-X or SMPL-H files (smplx layout)")
     files.add_argument("--skeleton", type=Path, metavar="FILE", help="TOML or JSON that maps a BVH skeleton's joints")
@@ -228,6 +268,41 @@ def _read(path: Path) -> str:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise MotionloomError(f"{path} cannot be read: {error}.") from None
+
+
+def _view(motion, picture: Path, title: str) -> None:
+    """Write a picture; where a window can open, play the motion in it."""
+    from pipelines import one_file
+
+    print(f"wrote {one_file.write_picture(motion, picture, title=title)}")
+    if one_file.has_display():
+        try:
+            one_file.play(motion)
+        except (ImportError, RuntimeError) as error:  # no viewer in this MuJoCo, or no window: the picture is there
+            print(f"no viewer: {error}", file=sys.stderr)
+
+
+def _read_as(row: dict[str, Any]) -> str:
+    part = f" [{row['part']}]" if row["part"] else ""
+    told = [f"{row['source_frames']:,} frames at {row['source_fps']:g} Hz", row["note"], f"licence: {row['licence']}"]
+    return f"{row['path']}{part} read as {row['source']}: {'; '.join(filter(None, told))}"
+
+
+def _measure_cells(done, recipe) -> list[list[str]]:
+    from pipelines.one_file import whole_quality
+    from pipelines.report import MEASURES
+
+    frames, scale = done.row["frames"], done.row["scale"]
+    cells = [
+        ["Frames", f"{frames:,}", "", ""],
+        ["Length", f"{frames / recipe.fps:.2f}", "s", ""],
+        ["Robot's leg, of the person's", "–" if scale is None else f"{scale:.3f}", "", ""],
+    ]
+    quality = whole_quality(done)
+    for name, (title, unit) in MEASURES.items():
+        value, limit = getattr(quality, name), getattr(recipe.gate, f"{name}_limit", None)
+        cells.append([title, "–" if value != value else f"{value:.4g}", unit, "" if limit is None else f"{limit:g}"])
+    return cells
 
 
 def _survey_cells(row) -> list[str]:

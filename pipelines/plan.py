@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,14 +74,19 @@ def scan_sources(roots: dict[str, Path], skeleton: Path | None = None) -> pl.Dat
         reader = source(name)
         if not root.is_dir():
             raise MotionloomError(f"{name}: {root} is not a folder.")
-        clips = reader.scan(root, skeleton) if name == "bvh" else reader.scan(root)
-        table = _clip_table(clips, reader.bytes_per_frame)
+        table = _clip_table(scan(name, root, skeleton), reader.bytes_per_frame)
         if table.is_empty():
             raise MotionloomError(f"{name}: {root} holds no files.")
         tables.append(table)
     if not tables:
         raise MotionloomError("No source given: pass at least one name and folder.")
     return pl.concat(tables)
+
+
+def scan(name: str, root: Path, skeleton: Path | None = None) -> Iterator[Clip]:
+    """The clips of one source below a folder, or in a file."""
+    reader = source(name)
+    return reader.scan(root, skeleton) if name == "bvh" else reader.scan(root)
 
 
 def add_keys(clips: pl.DataFrame, roots: dict[str, Path], cache: Path, *, threads: int = 4) -> pl.DataFrame:

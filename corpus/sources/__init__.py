@@ -20,7 +20,7 @@ class Source:
     """How one data set is found and read."""
 
     scan: Callable[..., Iterator[Clip]]
-    """Every file below a folder as a `Clip`, in a fixed order; files that are no motion too: `load` says why."""
+    """Every file below a folder, or the one file given, as a `Clip`, in a fixed order; files that are no motion too: `load` says why."""
     load: Callable[[Path, Clip, LoadOptions], HumanMotion | RobotMotion]
     """(root folder, clip, options) → motion in metres, radians, z up; `Rejected` where the data is bad."""
     bytes_per_frame: float

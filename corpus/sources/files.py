@@ -16,13 +16,17 @@ from corpus.motion import Clip
 
 
 def list_files(root: Path) -> Iterator[tuple[str, int]]:
-    """POSIX path below `root` and size [bytes] of everything that is no folder, sorted by path.
+    """POSIX path below `root` and size [bytes] of everything that is no folder, sorted by path; a root that is a file stands
+    for a folder with that file alone.
 
     Folder links are not entered, but stand in the list; so do folders that cannot be read: opening them says why, and
     nothing is lost silently. In a name that is not UTF-8 the stray bytes stand as `\\xNN`, a backslash as two.
     """
+    if root.is_file():
+        yield _text(os.fsencode(root.name)), root.stat().st_size
+        return
     if not root.is_dir():
-        raise MotionloomError(f"{root}: no such folder.")
+        raise MotionloomError(f"{root}: no such file or folder.")
     # Folders are sorted as "name/", so that depth first gives the order of the whole paths.
     waiting = [(os.fsencode(root), b"", -1)]
     while waiting:
@@ -51,6 +55,7 @@ def open_path(root: Path, clip: Clip) -> Path:
     if ".." in inside.parts or inside.is_absolute():
         raise Rejected("outside_source", "the path leaves the source folder")
     try:
+        root = root.parent if root.is_file() else root
         path = root / os.fsdecode(_bytes(clip.path))
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):

@@ -56,7 +56,7 @@ def test_help_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.endswith("loaded: []\n")
-    assert all(name in done.stdout for name in ("scan", "build", "info", "verify", "demo", "--body-models"))
+    assert all(name in done.stdout for name in ("scan", "build", "retarget", "info", "verify", "demo", "--body-models"))
 
 
 def test_the_help_names_the_sources_there_are():

@@ -55,10 +55,15 @@ def test_every_file_is_listed_in_the_order_of_its_whole_path(tmp_path):
 
 def test_an_empty_folder_has_no_files_and_an_absent_one_is_an_error(tmp_path):
     assert list(list_files(tmp_path)) == []
-    with pytest.raises(MotionloomError, match="no such folder"):
+    with pytest.raises(MotionloomError, match="no such file or folder"):
         list(list_files(tmp_path / "absent"))
-    with pytest.raises(MotionloomError, match="no such folder"):
-        list(list_files(write(tmp_path / "file")))
+
+
+def test_a_file_stands_for_a_folder_with_that_file_alone(tmp_path):
+    file = write(tmp_path / "a.bvh")
+    write(tmp_path / "b.bvh")
+    assert list(list_files(file)) == [("a.bvh", file.stat().st_size)]
+    assert open_path(file, clip("a.bvh")) == file
 
 
 # Names with a slash, a NUL, "." and ".." do not exist.
