@@ -28,13 +28,13 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from benchmarks.judge import target_errors
 from benchmarks.peer import solve_like_gmr
 from corpus.contact import detect_contacts
 from corpus.g1 import G1
 from corpus.motion import Clip, HumanMotion
 from corpus.posture import postures
 from corpus.quality import frame_measures
-from corpus.robot import forward_kinematics
 from corpus.segment import cut
 from corpus.sources import source
 from corpus.sources.options import LoadOptions
@@ -186,16 +186,6 @@ def _load(root: Path, name: str) -> HumanMotion:
     motion = source("bvh").load(root, Clip("bvh", name, licence=""), LoadOptions())
     assert isinstance(motion, HumanMotion)
     return motion
-
-
-def target_errors(targets: Targets, qpos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean position [m] and orientation error [rad] over the targets with a weight, frame by frame."""
-    position, rotation = forward_kinematics(G1, qpos)
-    bodies = np.array(targets.bodies)
-    placed, turned = targets.position_weight > 0, targets.rotation_weight > 0
-    distance = np.linalg.norm(position[:, bodies[placed]] - targets.position[:, placed], axis=2)
-    dot = np.abs((rotation[:, bodies[turned]] * targets.rotation[:, turned]).sum(2))
-    return distance.mean(1), 2 * np.arccos(np.minimum(dot, 1.0)).mean(1)
 
 
 def _targets(human: HumanMotion, frame_limit: int) -> Targets:
