@@ -3,7 +3,8 @@
     python -m benchmarks.retarget [--frames N]
 
 Real clips of LAFAN1, AMASS, PHUMA and Bandai-Namco. The peer (`benchmarks/peer.py`) solves the targets that our first pass gets;
-what stands is read off those targets, the same frames for both. The last line is JSON.
+what stands is read off those targets, the same frames for both. Some of it is drawn in `benchmarks/out/retarget.png`. The last line
+is JSON.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from benchmarks.judge import target_errors
 from benchmarks.peer import solve_like_gmr
+from benchmarks.retarget_picture import Panel, draw
 from corpus import rotations
 from corpus.errors import Rejected
 from corpus.g1 import G1
 from corpus.motion import HumanMotion
+from corpus.pictures import pick_frames, shapes
 from corpus.posture import Postures, postures
 from corpus.robot import forward_kinematics
 from corpus.sources import source
@@ -43,7 +47,13 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 OPTIONS = RetargetOptions()
 REPEATS = 5
 """Rates are medians of so many runs."""
-BANDAI: tuple[str, ...] = ("walk-turn-left", "kick", "wave-both-hands", "run_")
+BANDAI: tuple[str, ...] = ("walk-turn-left", "kick", "wave-both-hands", "run_normal_040")
+"""Of Bandai-Namco's takes the first whose name holds the word; the run makes 2.6 m/s."""
+PICTURED = ("walk1", "fallAndGetUp3", "run_normal_040")
+"""Words of the names of the clips that are drawn."""
+PICTURE = Path(__file__).resolve().parent / "out" / "retarget.png"
+PICTURED_S, POSES = 6.0, 6
+"""How much of a clip is drawn [s], and how many poses of it."""
 BATCH_FRAMES = 16384
 """Frames solved at once, as `pipelines.build` does."""
 DEEP = 0.02
@@ -84,18 +94,21 @@ class Row:
     """Share of frames with links 2 cm inside each other where the peer's, on the person's own posture, are not."""
     start: float
     """What 1 % of the joint angles differ by when the clip starts 17 frames later, a second after that start [rad]."""
+    panel: Panel | None
+    """What is drawn of it."""
 
 
 def main() -> None:
     options = _parser().parse_args()
     with threadpool_limits(1):
-        rows = [measure(name, targets) for name, targets in clips(options.frames)]
+        rows = [measure(*clip) for clip in clips(options.frames)]
+    draw_panels([row.panel for row in rows if row.panel is not None])
     show(rows)
     print(json.dumps(figures(rows)))
 
 
-def clips(limit: int) -> Iterator[tuple[str, Targets]]:
-    """Targets of real clips, at most `limit` frames of each."""
+def clips(limit: int) -> Iterator[tuple[str, HumanMotion, Targets]]:
+    """Real clips by name, and their targets, at most `limit` frames of each."""
     data = SHARED / "data"
     for name, folder in (
         ("lafan1", "lafan1_bvh"),
@@ -115,7 +128,7 @@ def clips(limit: int) -> Iterator[tuple[str, Targets]]:
         yield from _of_folder("bvh", Path(place), limit)
 
 
-def _of_folder(name: str, root: Path, limit: int) -> Iterator[tuple[str, Targets]]:
+def _of_folder(name: str, root: Path, limit: int) -> Iterator[tuple[str, HumanMotion, Targets]]:
     for clip in source(name).scan(root):
         try:
             human = source(name).load(root, clip, LoadOptions())
@@ -125,10 +138,10 @@ def _of_folder(name: str, root: Path, limit: int) -> Iterator[tuple[str, Targets
         except Rejected:
             continue
         targets, _ = ground_targets(targets, G1, OPTIONS.fps, OPTIONS.ground)
-        yield Path(clip.path).stem[:28], _frames(targets, 0, limit)
+        yield Path(clip.path).stem[:28], human, _frames(targets, 0, limit)
 
 
-def measure(name: str, targets: Targets) -> Row:
+def measure(name: str, human: HumanMotion, targets: Targets) -> Row:
     peer = solve_like_gmr(G1, targets)
     # As in a corpus build, many clips at once: here the same one again and again.
     batch = join_targets([targets] * -(-BATCH_FRAMES // targets.frame_count))
@@ -137,10 +150,12 @@ def measure(name: str, targets: Targets) -> Row:
     single, ours, theirs = single[: targets.frame_count], ours[: targets.frame_count], peer.qpos
     outside, their_outside = postures(G1, ours), postures(G1, theirs)
     _, stands = hold_feet(targets, G1, OPTIONS.fps, their_outside, OPTIONS.footing)
-    slide, height = _footing(outside, stands)
-    their_slide, _ = _footing(their_outside, stands)
-    position, orientation = _errors(targets, ours)
-    their_position, their_orientation = _errors(targets, theirs)
+    height, speed = _footing(outside, stands)
+    their_height, their_speed = _footing(their_outside, stands)
+    slide, their_slide = float(np.nanmean(speed)), float(np.nanmean(their_speed))
+    heights = height[stands]
+    position, orientation = (float(error.mean()) for error in target_errors(targets, ours))
+    their_position, their_orientation = (float(error.mean()) for error in target_errors(targets, theirs))
     step = np.abs(np.diff(ours[:, 7:], axis=0)) * OPTIONS.fps
     later = follow(_frames(targets, 17, targets.frame_count), G1, OPTIONS).qpos
     return Row(
@@ -152,9 +167,9 @@ def measure(name: str, targets: Targets) -> Row:
         cost=_cost(targets, single) / _cost(targets, theirs),
         slide=slide / their_slide,
         slide_mm_s=1000 * slide,
-        heights=height,
-        penetration_mm=1000 * _high(-height),
-        float_mm=1000 * _high(height),
+        heights=heights,
+        penetration_mm=1000 * _high(-heights),
+        float_mm=1000 * _high(heights),
         jerk=_jerk(ours) / _jerk(theirs),
         position=position / their_position,
         orientation=orientation / their_orientation,
@@ -162,7 +177,46 @@ def measure(name: str, targets: Targets) -> Row:
         speeds=int((step > G1.speed_limit).any(1).sum()),
         collisions=float(((outside.overlap > DEEP) & (their_outside.overlap <= DEEP)).mean()),
         start=float(np.quantile(np.abs(ours[67:, 7:] - later[50:, 7:]), 0.99)) if len(later) > 60 else 0.0,
+        panel=panel(name, human, ours, {"peer": (their_height, their_speed), "ours": (height, speed)})
+        if any(word in name for word in PICTURED)
+        else None,
     )
+
+
+def panel(
+    name: str,
+    human: HumanMotion,
+    qpos: Float[np.ndarray, "T Q"],
+    footing: dict[str, tuple[Float[np.ndarray, "T 4"], Float[np.ndarray, "T 4"]]],
+) -> Panel:
+    """What is drawn of a clip: a stretch from its middle."""
+    count = min(len(qpos), round(PICTURED_S * OPTIONS.fps))
+    start = (len(qpos) - count) // 2
+    frames = start + np.array(pick_frames(count, POSES))
+    joints = human.position[np.minimum(np.round(frames * human.fps / OPTIONS.fps).astype(int), human.frame_count - 1)]
+    position, rotation = forward_kinematics(G1, qpos[frames])
+    begin, end, radius, _ = shapes(G1, position, rotation)
+    forward = rotations.rotate(rotation[0, 0], np.array([1.0, 0.0, 0.0]))
+    shown = slice(start, start + count)
+    return Panel(
+        title=f"{name}: the person (grey) and the robot (blue); standing feet, ours (blue) and the peer's (orange)",
+        fps=OPTIONS.fps,
+        time=(frames - start) / OPTIONS.fps,
+        person=np.stack([joints[:, list(human.skeleton.parents[1:])], joints[:, 1:]], 2),
+        robot=np.stack([begin, end], 2),
+        radius=radius,
+        heading=float(np.arctan2(forward[1], forward[0])),
+        height={who: height[shown] for who, (height, _) in footing.items()},
+        speed={who: speed[shown] for who, (_, speed) in footing.items()},
+    )
+
+
+def draw_panels(panels: list[Panel]) -> None:
+    """Write the picture; where nothing can render, the figures stand alone."""
+    try:
+        print(f"picture: {draw(panels, PICTURE)}")
+    except (ImportError, AttributeError, RuntimeError) as error:  # what MuJoCo raises where EGL is not there
+        print(f"no picture: {error}")
 
 
 def figures(rows: list[Row]) -> dict[str, float]:
@@ -193,7 +247,7 @@ def figures(rows: list[Row]) -> dict[str, float]:
 
 def show(rows: list[Row]) -> None:
     table = Table(box=None, pad_edge=False)
-    names = [field.name for field in fields(Row) if field.name != "heights"]
+    names = [field.name for field in fields(Row) if field.name not in ("heights", "panel")]
     for name in names:
         table.add_column(name, justify="left" if name == "clip" else "right", no_wrap=True)
     for row in rows:
@@ -216,20 +270,15 @@ def _frames(targets: Targets, start: int, stop: int) -> Targets:
     return replace(targets, position=targets.position[start:stop], rotation=targets.rotation[start:stop])
 
 
-def _footing(outside: Postures, stands: Bool[np.ndarray, "T 4"]) -> tuple[float, Float[np.ndarray, " N"]]:
-    """Mean level speed of standing heels and toes [m/s], and their heights [m]."""
+def _footing(
+    outside: Postures, stands: Bool[np.ndarray, "T 4"]
+) -> tuple[Float[np.ndarray, "T 4"], Float[np.ndarray, "T 4"]]:
+    """Heights of standing heels and toes [m] and their level speeds from the frame before [m/s]; NaN where they do not stand."""
     points = np.stack([outside.soles[:, outside.sole_group == group].mean(1).T for group in range(4)], 1)
-    speed = np.linalg.norm(np.diff(points[:, :, :2], axis=0), axis=2) * OPTIONS.fps
-    both = stands[1:] & stands[:-1]
-    return (float(speed[both].mean()) if both.any() else np.nan), points[:, :, 2][stands]
-
-
-def _errors(targets: Targets, qpos: np.ndarray) -> tuple[float, float]:
-    """Mean distance [m] and angle [rad] of the driven bodies from their targets; positions of those that have a weight."""
-    position, rotation = (part[:, list(targets.bodies)] for part in forward_kinematics(G1, qpos))
-    distance = np.linalg.norm(position - targets.position, axis=2)[:, targets.position_weight > 0]
-    turn = rotations.multiply(rotation, rotations.conjugate(targets.rotation))
-    return float(distance.mean()), float(np.linalg.norm(rotations.to_rotation_vector(turn), axis=2).mean())
+    speed = np.full(stands.shape, np.nan)
+    speed[1:] = np.linalg.norm(np.diff(points[:, :, :2], axis=0), axis=2) * OPTIONS.fps
+    both = stands & np.roll(stands, 1, axis=0)
+    return np.where(stands, points[:, :, 2], np.nan), np.where(both, speed, np.nan)
 
 
 def _cost(targets: Targets, qpos: np.ndarray) -> float:

@@ -59,6 +59,20 @@ def pick_frames(frame_count: int, count: int) -> list[int]:
     return [int((k + 0.5) * frame_count / count) for k in range(count)]
 
 
+def shapes(
+    robot: Robot, position: Float[np.ndarray, "... B 3"], rotation: Float[np.ndarray, "... B 4"]
+) -> tuple[Float[np.ndarray, "... C 3"], Float[np.ndarray, "... C 3"], Float[np.ndarray, " C"], list[int]]:
+    """Both ends, radius [m] and body of all capsules, and of a thin link from each body to its parent."""
+    body = [capsule.body for capsule in robot.capsules]
+    child = list(range(1, robot.body_count))
+    parent = [robot.parents[b] for b in child]
+    local = np.stack([np.stack([capsule.start, capsule.end]) for capsule in robot.capsules], 1)
+    start, end = (position[..., body, :] + rotations.rotate(rotation[..., body, :], side) for side in local)
+    radius = np.concatenate([[capsule.radius for capsule in robot.capsules], np.full(len(child), BONE_RADIUS)])
+    start = np.concatenate([start, position[..., parent, :]], -2)
+    return start, np.concatenate([end, position[..., child, :]], -2), radius, [*body, *child]
+
+
 @dataclass(frozen=True)
 class _View:
     """Parallel projection along a level direction."""
@@ -121,17 +135,11 @@ def _strokes(
     robot: Robot, position: Float[np.ndarray, "B 3"], rotation: Float[np.ndarray, "B 4"], view: _View
 ) -> _Strokes:
     """All capsules of one pose, and a thin link from each body to its parent."""
-    body = np.array([capsule.body for capsule in robot.capsules])
-    local = np.stack([np.stack([capsule.start, capsule.end]) for capsule in robot.capsules], 1)
-    ends = [position[body] + rotations.rotate(rotation[body], side) for side in local]
-    child = np.arange(1, robot.body_count)
-    parent = np.array(robot.parents)[child]
-    start = view.project(np.concatenate([ends[0], position[parent]]))
-    end = view.project(np.concatenate([ends[1], position[child]]))
-    radius = np.concatenate([[capsule.radius for capsule in robot.capsules], np.full(len(child), BONE_RADIUS)])
+    start, end, radius, body = shapes(robot, position, rotation)
+    start, end = view.project(start), view.project(end)
     centre = np.array([view.project(position[:1])[0, 0], 0.0, 0.0])
     order = np.argsort((start[:, 2] + end[:, 2]) / 2, kind="stable")
-    colour = [COLOURS[_side(robot.body_names[b])] for b in (*body, *child)]
+    colour = [COLOURS[_side(robot.body_names[b])] for b in body]
     return _Strokes(start[order] - centre, end[order] - centre, radius[order], [colour[i] for i in order])
 
 
