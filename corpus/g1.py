@@ -15,13 +15,24 @@ _LEG_SPEED, _LEG_EFFORT = (32, 32, 32, 20, 37, 37), (88, 139, 88, 139, 50, 50)
 _WAIST_SPEED, _WAIST_EFFORT = (32, 37, 37), (88, 50, 50)
 _ARM_SPEED, _ARM_EFFORT = (37, 37, 37, 37, 37, 37, 37), (25, 25, 25, 25, 25, 5, 5)
 
+SIDES = ("left", "right")
+
 G1: Robot = load_robot(
     Path(__file__).parent / "models" / "g1_29dof.xml",
     name="g1",
     speed_limit=np.array([*_LEG_SPEED, *_LEG_SPEED, *_WAIST_SPEED, *_ARM_SPEED, *_ARM_SPEED], float),
     effort_limit=np.array([*_LEG_EFFORT, *_LEG_EFFORT, *_WAIST_EFFORT, *_ARM_EFFORT, *_ARM_EFFORT], float),
-    soles={"left": "left_ankle_roll_link", "right": "right_ankle_roll_link"},
-)
+    soles={side: f"{side}_ankle_roll_link" for side in SIDES},
+    segments={
+        "pelvis": "pelvis",
+        "chest": "torso_link",
+        **{f"{side}_{role}": f"{side}_{link}_link" for side in SIDES for role, link in (
+            ("hip", "hip_yaw"), ("knee", "knee"), ("ankle", "ankle_roll"),
+            ("shoulder", "shoulder_yaw"), ("elbow", "elbow"), ("wrist", "wrist_yaw"),
+        )},
+    },
+    centres={f"{side}_{joint}": f"{side}_{joint}_roll_link" for side in SIDES for joint in ("hip", "shoulder")},
+)  # fmt: skip
 
 KEY_BODIES = (
     "pelvis",

@@ -44,6 +44,12 @@ class Robot:
     """About the body's centre of mass, in the axes of the body's frame [kg·m²]."""
     ground_points: dict[str, tuple[str, Float[np.ndarray, "P 3"]]]
     """"left_heel", "left_toe", …: the body each belongs to, and points on its sole in the body's frame [m]."""
+    segments: dict[str, str]
+    """The body that each segment of a person drives, by its role (`corpus.skeleton.ROLES`)."""
+    centres: dict[str, str]
+    """"left_hip", "left_shoulder", …: the body whose origin is that joint's centre."""
+    reference: Float[np.ndarray, " N"]
+    """Joint angles of the rest posture: upright on flat feet, arms hanging, elbows bent forward by 90° [rad]."""
     capsules: tuple[Capsule, ...]
     """Collision shapes; a sphere is a capsule without length."""
     collision_pairs: Int[np.ndarray, "K 2"]
@@ -71,12 +77,21 @@ class Capsule:
 
 
 def load_robot(
-    mjcf: Path, *, name: str, speed_limit: np.ndarray, effort_limit: np.ndarray, soles: dict[str, str]
+    mjcf: Path,
+    *,
+    name: str,
+    speed_limit: np.ndarray,
+    effort_limit: np.ndarray,
+    soles: dict[str, str],
+    segments: dict[str, str],
+    centres: dict[str, str],
+    reference: dict[str, float] | None = None,
 ) -> Robot:
     """Read a robot with a free base and one hinge per body from an MJCF.
 
-    `soles` maps "left" and "right" to the foot bodies, whose sites named `<side>_heel*` and `<side>_toe*` are the
-    points of the sole.
+    `soles` maps "left" and "right" to the foot bodies, whose sites named `<side>_heel*` and `<side>_toe*` are the points of
+    the sole. `segments` and `centres` tell which bodies a person's segments drive, `reference` the joint angles of the rest
+    posture [rad] that are not zero. Collision shapes are the capsules and spheres; others are not looked at.
     """
     import mujoco
 
@@ -85,10 +100,13 @@ def load_robot(
         raise ValueError(f"{mjcf}: expected a free base and one hinge per body, got {model.njnt} joints.")
     if not np.allclose(model.jnt_pos[1:], 0):
         raise ValueError(f"{mjcf}: a hinge off its body's origin is not supported.")
+    _check_table(mjcf, model, segments, centres, soles)
     ground_points = {}
     for side, body in soles.items():
         for end in ("heel", "toe"):
             sites = [i for i in range(model.nsite) if model.site(i).name.startswith(f"{side}_{end}")]
+            if not sites:
+                raise ValueError(f"{mjcf}: no sites named {side}_{end}* tell where the sole of {body} is.")
             ground_points[f"{side}_{end}"] = (body, np.array([model.site_pos[i] for i in sites]))
     capsules, geoms = _capsules(model)
     principal = rotations.to_matrix(np.array(model.body_iquat[1:]))
@@ -109,6 +127,9 @@ def load_robot(
         centre_of_mass=np.array(model.body_ipos[1:]),
         inertia=np.einsum("bij,bj,bkj->bik", principal, model.body_inertia[1:], principal),
         ground_points=ground_points,
+        segments=segments,
+        centres=centres,
+        reference=_reference(mjcf, model, reference or {}),
         capsules=tuple(capsules),
         collision_pairs=_collision_pairs(model, geoms),
     )
@@ -135,6 +156,36 @@ def forward_kinematics(
             hinge = rotations.multiply(np.broadcast_to(fixed, hinge.shape), hinge)
         rotation[body] = rotations.multiply(rotation[parent], hinge)
     return position.transpose(1, 0, 2), rotation.transpose(1, 0, 2)
+
+
+SEGMENTS = ("pelvis", "chest", *(f"{side}_{role}" for side in ("left", "right") for role in (
+    "hip", "knee", "ankle", "shoulder", "elbow", "wrist",
+)))  # fmt: skip
+"""Roles that drive a body."""
+CENTRES = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in ("hip", "shoulder"))
+
+
+def _check_table(mjcf: Path, model, segments: dict[str, str], centres: dict[str, str], soles: dict[str, str]) -> None:
+    """Raise where a table lacks a row or names a body that the model does not have."""
+    known = [model.body(i).name for i in range(1, model.nbody)]
+    for told, table, rows in (
+        ("segments", segments, SEGMENTS),
+        ("centres", centres, CENTRES),
+        ("soles", soles, ("left", "right")),
+    ):
+        if set(table) != set(rows):
+            raise ValueError(f"{mjcf}: {told} are {', '.join(rows)}; got {', '.join(table)}.")
+        if unknown := sorted(set(table.values()) - set(known)):
+            raise ValueError(f"{mjcf}: no bodies {', '.join(unknown)}; known: {', '.join(known)}.")
+    if segments["pelvis"] != known[0] or len(set(segments.values())) < len(segments):
+        raise ValueError(f"{mjcf}: the pelvis drives the base, {known[0]}, and every segment a body of its own.")
+
+
+def _reference(mjcf: Path, model, angles: dict[str, float]) -> np.ndarray:
+    names = [model.joint(i).name for i in range(1, model.njnt)]
+    if unknown := sorted(set(angles) - set(names)):
+        raise ValueError(f"{mjcf}: no joints {', '.join(unknown)}; known: {', '.join(names)}.")
+    return np.array([angles.get(name, 0.0) for name in names])
 
 
 def _capsules(model) -> tuple[list[Capsule], list[int]]:

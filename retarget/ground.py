@@ -9,11 +9,13 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from corpus.motion import differentiate
+from corpus.posture import postures
 from corpus.robot import Robot
 from retarget.solver import Targets
 
-UPRIGHT = 0.5
-"""Whose hips are higher than this [m] stands or stoops: no part but the feet is looked after beforehand."""
+UPRIGHT = 0.65
+"""Whose hips are higher than this share of their height in the rest posture stands or stoops: no part but the feet is looked
+after beforehand."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,24 @@ def ground_targets(targets: Targets, robot: Robot, fps: float, options: GroundOp
 
 def _raise_off_floor(position: Float[np.ndarray, "T K 3"], targets: Targets, robot: Robot) -> None:
     """Raise each target whose body's capsules would cut into the floor, in frames with low hips."""
-    low = np.flatnonzero(position[:, targets.bodies.index(0), 2] < UPRIGHT)
+    low = np.flatnonzero(position[:, targets.bodies.index(0), 2] < UPRIGHT * _hip_height(robot))
     if not len(low):
         return
     for target, body in enumerate(targets.bodies):
         if (balls := _balls(robot, body)) is not None:
             lowest = _lowest(position[low, target], targets.rotation[low, target], *balls)
             position[low, target, 2] += np.maximum(-lowest, 0.0)
+
+
+def _hip_height(robot: Robot) -> float:
+    """The base above the soles in the rest posture [m], kept from call to call beside its robot."""
+    if id(robot) not in _HEIGHTS:
+        rest = np.array([[0, 0, 0, 1, 0, 0, 0, *robot.reference]], float)
+        _HEIGHTS[id(robot)] = robot, -float(postures(robot, rest, soles_only=True).lowest[0])
+    return _HEIGHTS[id(robot)][1]
+
+
+_HEIGHTS: dict[int, tuple[Robot, float]] = {}
 
 
 def _balls(robot: Robot, body: int) -> tuple[Float[np.ndarray, "P 3"], Float[np.ndarray, " P"]] | None:

@@ -146,7 +146,7 @@ def solve(
     """
     if 0 not in targets.bodies:
         raise ValueError("Body 0, the base, needs a target.")
-    problem = _Problem(robot, targets, options, device, np.zeros(robot.joint_count) if rest is None else rest)
+    problem = _Problem(robot, targets, options, device, robot.reference if rest is None else rest)
     state = _solve_cold(problem, options) if near is None else _solve_near(problem, near, options)
     qpos = np.empty((problem.frame_count, 7 + robot.joint_count))
     qpos[:, :3] = state.root_position + problem.centre
@@ -197,7 +197,7 @@ class FrameSolver:
         targets = Targets(
             bodies, np.zeros((1, count, 3)), np.tile(still[:, None, 3:7], (1, count, 1)), np.ones(count), np.ones(count)
         )
-        problem = _Problem(robot, targets, options, "cpu", np.zeros(robot.joint_count))
+        problem = _Problem(robot, targets, options, "cpu", robot.reference)
         near = None if near_weight is None else Near(still, near_weight)
         self.command, self.job = problem.prepare(one - 1, one, one, problem.cold_start(one - 1), near=near, clear=clear)
         self.base, self.near, self.clear = problem.base, near is not None, clear

@@ -85,7 +85,7 @@ class Stream:
         self.solved: deque[np.ndarray] = deque(maxlen=self.length)
         self.step = robot.speed_limit * how.finish.speed_share / fps
         self.last: np.ndarray | None = None
-        self.rest = np.clip(np.zeros(robot.joint_count), robot.lower, robot.upper)
+        self.rest = np.clip(robot.reference, robot.lower, robot.upper)
         self.pushed = self.count = self.given = 0
 
     def push(self, position: Float[np.ndarray, "J 3"], rotation: Float[np.ndarray, "J 4"]) -> Posture | None:

@@ -21,16 +21,6 @@ from retarget.correspondence import SIDES, Correspondence, correspondence
 from retarget.place import Place, Places, along, fixed, joint, towards
 from retarget.solver import Targets
 
-LINKS = {
-    "pelvis": "pelvis",
-    "chest": "torso_link",
-    **{f"{side}_{role}": f"{side}_{link}_link" for side in SIDES for role, link in (
-        ("hip", "hip_yaw"), ("knee", "knee"), ("ankle", "ankle_roll"),
-        ("shoulder", "shoulder_yaw"), ("elbow", "elbow"), ("wrist", "wrist_yaw"),
-    )},
-}  # fmt: skip
-"""Which body of the G1 each segment drives."""
-
 WEIGHTS: dict[str, tuple[float, float]] = {
     "pelvis": (20.0, 13.0),
     "chest": (0.0, 13.0),
@@ -72,9 +62,9 @@ def build_targets(human: HumanMotion, robot: Robot, fps: float) -> tuple[Targets
 
 
 def _targets(robot: Robot, position: Float[np.ndarray, "T K 3"], rotation: Float[np.ndarray, "T K 4"]) -> Targets:
-    weights = np.array([WEIGHTS[role.removeprefix("left_").removeprefix("right_")] for role in LINKS])
+    weights = np.array([WEIGHTS[role.removeprefix("left_").removeprefix("right_")] for role in robot.segments])
     return Targets(
-        bodies=tuple(robot.body(link) for link in LINKS.values()),
+        bodies=tuple(robot.body(link) for link in robot.segments.values()),
         position=position,
         rotation=rotation,
         position_weight=weights[:, 0],
@@ -110,7 +100,7 @@ class _Measured:
 
     robot: Robot
     joints: list[int]
-    """The joint of each role in `LINKS`."""
+    """The joint of each role in `Robot.segments`."""
     places: Places
     scale: float
     """Robot leg length / human leg length."""
@@ -137,35 +127,37 @@ def _measure(skeleton: Skeleton, robot: Robot) -> _Measured:
     scale = body.proportions.leg / person.leg
     places = _places(person, body, scale)
     packed = Places(
-        {role: places[role] for role in LINKS},
-        np.array([table.frames[role] for role in LINKS]),
-        np.array([body.rotation[role] for role in LINKS]),
+        {role: places[role] for role in robot.segments},
+        np.array([table.frames[role] for role in robot.segments]),
+        np.array([body.rotation[role] for role in robot.segments]),
     )
-    return _Measured(robot, [skeleton.index(table.joints[role]) for role in LINKS], packed, scale)
+    return _Measured(robot, [skeleton.index(table.joints[role]) for role in robot.segments], packed, scale)
 
 
 class _RobotPosture:
-    """The robot's own lengths, read from its model at joint angle zero."""
+    """The robot's own lengths, read from its model in its rest posture."""
 
     def __init__(self, robot: Robot):
-        zero = np.zeros((1, 7 + robot.joint_count))
-        zero[0, 3] = 1.0
-        position, rotation = forward_kinematics(robot, zero)
-        at = {role: position[0, robot.body(link)] for role, link in LINKS.items()}
-        self.rotation = {role: rotation[0, robot.body(link)] for role, link in LINKS.items()}
-        hip = {side: position[0, robot.body(f"{side}_hip_roll_link")] for side in SIDES}
-        sole = min(points[:, 2].min() for _, points in robot.ground_points.values())
+        position, rotation = forward_kinematics(robot, np.array([[0, 0, 0, 1, 0, 0, 0, *robot.reference]], float))
+        at = {role: position[0, robot.body(link)] for role, link in robot.segments.items()}
+        self.rotation = {role: rotation[0, robot.body(link)] for role, link in robot.segments.items()}
+        hip = {side: position[0, robot.body(robot.centres[f"{side}_hip"])] for side in SIDES}
+        soles = [
+            position[0, robot.body(body)] + rotations.rotate(rotation[0, robot.body(body)], point)
+            for body, points in robot.ground_points.values()
+            for point in points
+        ]
         self.proportions = Proportions(
             thigh=_distance(hip["left"], at["left_knee"]),
             shank=_distance(at["left_knee"], at["left_ankle"]),
             hip_half_width=_distance(hip["left"], hip["right"]) / 2,
-            ankle_height=-sole,
+            ankle_height=float(np.mean([at[f"{s}_ankle"][2] for s in SIDES]) - min(point[2] for point in soles)),
         )
         # The hips' height in the pelvis, halfway between them; sideways the robot is symmetric.
         self.hips_in_pelvis = (hip["left"] + hip["right"]) / 2 * [1, 0, 1]
         self.torso_in_pelvis = at["chest"]
         # The arm hangs straight below the shoulder's centre, which no single body's origin marks.
-        shoulder = {side: position[0, robot.body(f"{side}_shoulder_roll_link")] for side in SIDES}
+        shoulder = {side: position[0, robot.body(robot.centres[f"{side}_shoulder"])] for side in SIDES}
         self.shoulder_in_torso = {
             side: np.array([shoulder[side][0], at[f"{side}_shoulder"][1], shoulder[side][2]]) - at["chest"]
             for side in SIDES
