@@ -134,8 +134,7 @@ def timed_stages(root: Path, names: list[str]) -> dict[str, Rate]:
         done = timed("retarget", retarget, human)
         outside = timed("posture", postures, G1, done.motion.qpos)
         motion = replace(done.motion, contact=timed("contacts", detect_contacts, done.motion.fps, outside))
-        errors = {"position_error": done.position_error, "orientation_error": done.orientation_error}
-        measures = timed("measure", frame_measures, G1, motion, outside, **errors)
+        measures = timed("measure", frame_measures, G1, motion, outside, done.fit)
         timed("cut", cut, measures, Recipe().cut)
         frames += motion.frame_count
     return {stage: Rate(frames, seconds) for stage, seconds in spent.items()}

@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 
 from corpus import rotations
 from corpus.lanes import LANES_CPU, lane_algebra
-from corpus.posture import GROUND_POINTS, THREADS, Postures, lane_tree
+from corpus.posture import GROUND_POINTS, RESTING, THREADS, Postures, lane_tree
 from corpus.robot import Robot
 from corpus.warp_tools import device_array
 
@@ -29,8 +29,6 @@ FRICTION = 1.0
 """What the floor can hold sideways, as a share of what presses on it: rubber soles on a dry floor."""
 LEAST_PRESS = 0.05
 """Pressed by less than this share of the body weight, the floor has no centre of pressure to speak of."""
-RESTING = 0.02
-"""A body other than a foot that is lower than this lies, kneels or leans on the floor [m]; as in `corpus.quality`."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ from corpus.warp_tools import device_array
 GROUND_POINTS = ("left_heel", "left_toe", "right_heel", "right_toe")
 """The columns of `contact`."""
 
+RESTING = 0.02
+"""A body other than a foot that is lower than this lies, kneels or leans on the floor [m]."""
+
 FAR = 1.0e6
 """Higher than anything [m]: what stands for the lowest of nothing."""
 

@@ -13,19 +13,46 @@ import numpy as np
 from jaxtyping import Float
 
 from corpus.contact import detect_contacts
+from corpus.dynamics import dynamics
 from corpus.errors import Rejected
 from corpus.motion import RobotMotion
-from corpus.posture import Postures, postures
+from corpus.posture import RESTING, Postures, postures
 from corpus.robot import Robot
 
 OFF_GROUND = 0.05
 """With every part of the robot higher than this, it is off the ground [m]; GQS's bound."""
 BEARING = 0.01
 """Sole points this close to the lowest one, or to the floor, bear the robot [m]."""
-RESTING = 0.02
-"""A body other than a foot that is lower than this lies, kneels or leans on the floor [m]."""
 AT_LIMIT = 1e-3
 """A joint this near to its limit, or beyond it, stands at it [rad]."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well a robot follows a person, frame by frame; NaN for motion that came on the robot."""
+
+    position_error: Float[np.ndarray, " T"]
+    """Mean distance of bodies from their targets [m]."""
+    orientation_error: Float[np.ndarray, " T"]
+    """Mean angle between bodies and their targets [rad]."""
+    smoothing: Float[np.ndarray, " T"]
+    """Root mean square over the joints of what the last smoothing changed [rad]."""
+    stands: Float[np.ndarray, "T 4"]
+    """1 where the person's left heel, left toe, right heel, right toe stands, else 0."""
+
+    @staticmethod
+    def unknown(frame_count: int) -> Fit:
+        missing = np.full(frame_count, np.nan)
+        return Fit(missing, missing, missing, np.full((frame_count, 4), np.nan))
+
+    @staticmethod
+    def join(parts: Sequence[Fit]) -> Fit:
+        """Those of several motions end to end."""
+        return Fit(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+
+    def slice(self, start: int, stop: int) -> Fit:
+        """Frames `start` to `stop`, as views."""
+        return Fit(*(value[start:stop] for value in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -54,8 +81,16 @@ class FrameMeasures:
     """Root movement from the frame before [m]; zero for the first."""
     position_error: Float[np.ndarray, " T"]
     orientation_error: Float[np.ndarray, " T"]
+    smoothing: Float[np.ndarray, " T"]
+    contact_match: Float[np.ndarray, " T"]
+    """Share of heels and toes that touch where the person's stand, and do not where they do not."""
     contact: Float[np.ndarray, " T"]
     """1 where a heel or toe touches, else 0."""
+    torque_use: Float[np.ndarray, " T"]
+    unexplained_force: Float[np.ndarray, " T"]
+    support_distance: Float[np.ndarray, " T"]
+    pressure_distance: Float[np.ndarray, " T"]
+    """These four: see `corpus.dynamics.Dynamics`."""
 
     def slice(self, start: int, stop: int) -> FrameMeasures:
         """Frames `start` to `stop`, as views."""
@@ -94,6 +129,20 @@ class Quality:
     """Mean angle between bodies and their targets [rad]; NaN likewise."""
     contact_share: float
     """Share of frames with a heel or toe on the ground."""
+    contact_match: float
+    """Share of heels and toes, over all frames, that touch just where the person's stand; NaN likewise."""
+    smoothing: float
+    """Mean over the frames of what smoothing changed, as RMS over the joints [rad]; NaN likewise."""
+    torque_use: float
+    """Joint torque as a share of its limit that 1 % of the frames exceed, by inverse dynamics with the feet bearing the
+    robot. Resampled motion has kinks: the highest value says little."""
+    unexplained_force: float
+    """External force that no contact can give, in body weights, which 1 % of the frames exceed."""
+    support_distance: float
+    """Median level distance of the centre of mass from the soles' convex hull [m]; NaN where no foot ever bears alone.
+    A walk is outside its support half the time."""
+    pressure_distance: float
+    """The same of the centre of pressure that the motion needs [m]: beyond a few centimetres it would tip over."""
 
 
 @dataclass(frozen=True)
@@ -143,12 +192,12 @@ def frame_measures(
     robot: Robot,
     motion: RobotMotion,
     outside: Postures,
+    fit: Fit | None = None,
     *,
-    position_error: Float[np.ndarray, " T"] | None = None,
-    orientation_error: Float[np.ndarray, " T"] | None = None,
     starts: Sequence[int] = (0,),
 ) -> FrameMeasures:
-    """Measure every frame; `outside` is `postures(robot, motion.qpos)`. Contacts are detected where the motion has none.
+    """Measure every frame; `outside` is `postures(robot, motion.qpos)`, `fit` tells how it follows a person. Contacts are
+    detected where the motion has none.
 
     Where several motions lie end to end, `starts` are their first frames: nothing is measured across them.
     """
@@ -166,7 +215,9 @@ def frame_measures(
     for start in starts:
         joint_step[start] = speed_use[start] = root_step[start] = jerk[start : start + 3] = 0.0
         slide[start] = np.nan
-    missing = np.full(motion.frame_count, np.nan)
+    fit = Fit.unknown(motion.frame_count) if fit is None else fit
+    forces = dynamics(robot, motion.qpos, motion.fps, outside, contact, starts)
+    match = np.where(np.isnan(fit.stands), np.nan, (contact > 0) == (fit.stands > 0))
     return FrameMeasures(
         fps=motion.fps,
         slide=slide,
@@ -178,9 +229,12 @@ def frame_measures(
         root_speed=root_step * motion.fps,
         joint_step=joint_step,
         root_step=root_step,
-        position_error=missing if position_error is None else position_error,
-        orientation_error=missing if orientation_error is None else orientation_error,
+        position_error=fit.position_error,
+        orientation_error=fit.orientation_error,
+        smoothing=fit.smoothing,
+        contact_match=match.mean(1),
         contact=np.any(contact, axis=1).astype(float),
+        **vars(forces),
     )
 
 
@@ -203,6 +257,12 @@ def summarise(measures: FrameMeasures, start: int, stop: int) -> Quality:
         position_error=float(measures.position_error[part].mean()),
         orientation_error=float(measures.orientation_error[part].mean()),
         contact_share=float(measures.contact[part].mean()),
+        contact_match=float(measures.contact_match[part].mean()),
+        smoothing=float(measures.smoothing[part].mean()),
+        torque_use=_high(measures.torque_use[part]),
+        unexplained_force=_high(measures.unexplained_force[part]),
+        support_distance=_known_median(measures.support_distance[part]),
+        pressure_distance=_known_median(measures.pressure_distance[part]),
     )
 
 
@@ -253,6 +313,11 @@ def _median(values: Float[np.ndarray, " T"]) -> float:
     half = len(values) // 2
     parted = np.partition(values, half)
     return float(parted[half] if len(values) % 2 else (parted[:half].max() + parted[half]) / 2)
+
+
+def _known_median(values: Float[np.ndarray, " T"]) -> float:
+    known = values[~np.isnan(values)]
+    return _median(known) if len(known) else np.nan
 
 
 def _high(values: Float[np.ndarray, " T"]) -> float:

@@ -34,6 +34,7 @@ CLIPS = pa.schema(
 QUALITY = (
     "foot_slide", "floating", "penetration", "airborne_s", "limit_use", "speed_use", "jerk",
     "self_collision", "root_speed", "position_error", "orientation_error", "contact_share",
+    "contact_match", "smoothing", "torque_use", "unexplained_force", "support_distance", "pressure_distance",
 )  # fmt: skip
 """Columns that come from `corpus.quality.Quality`, in its order; units stand there."""
 

@@ -28,7 +28,7 @@ from corpus.errors import MotionloomError, RecipeMismatch, Rejected
 from corpus.g1 import G1
 from corpus.motion import Clip, HumanMotion, RobotMotion
 from corpus.posture import join_postures, postures
-from corpus.quality import FrameMeasures, frame_measures, summarise
+from corpus.quality import Fit, FrameMeasures, frame_measures, summarise
 from corpus.resample import resample
 from corpus.segment import Span, cut
 from corpus.sources import SOURCES, source
@@ -351,8 +351,8 @@ def _recorded_on_robot(raw: RobotMotion, recipe: Recipe) -> Retargeted | Rejecte
     if motion.frame_count < 2:
         return Rejected("too_short", "fewer than two frames at the corpus rate", frames=raw.frame_count, minimum=2)
     motion = replace(motion, qpos=np.ascontiguousarray(motion.qpos, np.float32))
-    unknown = np.full(motion.frame_count, np.nan)
-    return Retargeted(motion, postures(G1, motion.qpos), unknown, unknown, None, np.zeros(motion.frame_count))
+    count = motion.frame_count
+    return Retargeted(motion, postures(G1, motion.qpos), Fit.unknown(count), None, np.zeros(count))
 
 
 def _measure(done: list[Retargeted], fps: float) -> list[tuple[RobotMotion, FrameMeasures]]:
@@ -367,8 +367,7 @@ def _measure(done: list[Retargeted], fps: float) -> list[tuple[RobotMotion, Fram
         G1,
         RobotMotion(np.concatenate([one.motion.qpos for one in done]), fps, contact),
         outside,
-        position_error=np.concatenate([one.position_error for one in done]),
-        orientation_error=np.concatenate([one.orientation_error for one in done]),
+        Fit.join([one.fit for one in done]),
         starts=starts,
     )
     return [

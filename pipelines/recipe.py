@@ -48,7 +48,7 @@ class Recipe:
     gate: Gate = field(default_factory=Gate)
     load: Reading = field(default_factory=Reading)
     format: int = FORMAT
-    method: int = 2
+    method: int = 3
     """Raised by hand whenever the same files and options would come out differently than before."""
 
     @property

@@ -35,6 +35,12 @@ MEASURES: dict[str, tuple[str, str]] = {
     "position_error": ("Off the targets, mean", "m"),
     "orientation_error": ("Off the targets, mean", "rad"),
     "contact_share": ("Frames with ground contact, share", ""),
+    "contact_match": ("Contacts as the person's, share", ""),
+    "smoothing": ("Changed by smoothing, mean", "rad"),
+    "torque_use": ("Joint torque, of its limit, 99 %", ""),
+    "unexplained_force": ("Force without a contact, 99 %", "body weights"),
+    "support_distance": ("Centre of mass off the soles, median", "m"),
+    "pressure_distance": ("Centre of pressure off the soles, median", "m"),
 }
 """Title and unit of each column of `corpus.schema.QUALITY`; the exact definitions stand in `corpus/quality.py`."""
 

@@ -16,11 +16,12 @@ from corpus.errors import Rejected
 from corpus.g1 import G1
 from corpus.motion import CORPUS_FPS, HumanMotion, RobotMotion
 from corpus.posture import Postures, postures
+from corpus.quality import Fit
 from corpus.robot import Robot
 from retarget.footing import FootingOptions, hold_feet
 from retarget.ground import GroundOptions, ground_targets, lift_off_floor
 from retarget.smooth import SmoothOptions, smooth
-from retarget.solver import Near, Solution, SolverOptions, Targets, join_targets, solve
+from retarget.solver import Near, SolverOptions, Targets, join_targets, solve
 from retarget.targets import build_targets
 
 MAX_FRAMES = 1_000_000
@@ -55,10 +56,8 @@ class Retargeted:
     motion: RobotMotion
     outside: Postures
     """Where the robot's soles and lowest points are, and how its capsules overlap, frame by frame."""
-    position_error: Float[np.ndarray, " T"]
-    """Mean distance of the position targets that count from their bodies, before grounding [m]."""
-    orientation_error: Float[np.ndarray, " T"]
-    """Mean angle between target and body [rad]."""
+    fit: Fit
+    """How well it follows, frame by frame; errors are those before the last smoothing and grounding."""
     scale: float | None
     """Robot leg length / human leg length; None for motion that came on the robot."""
     lift: Float[np.ndarray, " T"]
@@ -93,8 +92,7 @@ def retarget_clips(
             Retargeted(
                 motion=RobotMotion(whole.qpos[own].astype(np.float32), options.fps, note=aim.note),
                 outside=whole.outside.slice(start, stop),
-                position_error=whole.solution.position_error[own],
-                orientation_error=whole.solution.orientation_error[own],
+                fit=whole.fit.slice(start, stop),
                 scale=aim.scale,
                 lift=aim.shift + whole.lift[own],
             )
@@ -109,8 +107,7 @@ class Followed:
 
     qpos: Float[np.ndarray, "T Q"]
     outside: Postures
-    solution: Solution
-    """Of the second pass, before the last smoothing."""
+    fit: Fit
     lift: Float[np.ndarray, " T"]
     """How far each frame was moved upwards so that nothing sinks into the floor [m]."""
 
@@ -120,7 +117,7 @@ def follow(targets: Targets, robot: Robot, options: RetargetOptions = RetargetOp
     first = solve(robot, targets, options.first).qpos
     guide = smooth(robot, first, targets.starts, options.fps, options.guide)
     found = postures(robot, guide)
-    held, _ = hold_feet(targets, robot, options.fps, found, options.footing)
+    held, stands = hold_feet(targets, robot, options.fps, found, options.footing)
     base = targets.bodies.index(0)
     held.position[:, base], held.position_weight[:, base] = guide[:, :3], options.guide_root_weight
     clear = (
@@ -138,7 +135,10 @@ def follow(targets: Targets, robot: Robot, options: RetargetOptions = RetargetOp
         ]
     )
     qpos[:, 2] += lift
-    return Followed(qpos, outside.lifted(lift), second, lift)
+    change = qpos[:, 7:] - second.qpos[:, 7:]
+    smoothing = np.sqrt(np.einsum("tn,tn->t", change, change) / robot.joint_count)
+    fit = Fit(second.position_error, second.orientation_error, smoothing, stands.astype(float))
+    return Followed(qpos, outside.lifted(lift), fit, lift)
 
 
 @dataclass(frozen=True)

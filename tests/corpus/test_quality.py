@@ -13,7 +13,7 @@ from corpus import rotations
 from corpus.errors import Rejected
 from corpus.motion import RobotMotion
 from corpus.posture import join_postures, postures
-from corpus.quality import Gate, Quality, frame_measures, measure, summarise
+from corpus.quality import Fit, Gate, Quality, frame_measures, measure, summarise
 from corpus.resample import resample
 from corpus.schema import QUALITY
 from corpus.segment import cut
@@ -202,9 +202,48 @@ def test_jerk_of_a_sine_is_its_third_derivative(g1, standing):
 def test_retargeting_errors_are_averaged_over_the_segment(g1, standing):
     errors = np.arange(100) / 1000
     states = postures(g1, standing.qpos)
-    measures = frame_measures(g1, standing, states, position_error=errors, orientation_error=2 * errors)
-    quality = summarise(measures, 10, 20)
+    fit = Fit(errors, 2 * errors, 3 * errors, np.zeros((100, 4)))
+    quality = summarise(frame_measures(g1, standing, states, fit), 10, 20)
     assert quality.position_error == pytest.approx(0.0145) and quality.orientation_error == pytest.approx(0.029)
+    assert quality.smoothing == pytest.approx(0.0435)
+
+
+def test_contacts_that_are_not_the_persons_are_counted(g1, standing):
+    """The robot stands on both feet; the person's left toe is up all the time, and both feet in the last fifth."""
+    stands = np.ones((100, 4))
+    stands[:, 1] = 0.0
+    stands[80:] = 0.0
+    zero = np.zeros(100)
+    measures = frame_measures(g1, standing, postures(g1, standing.qpos), Fit(zero, zero, zero, stands))
+    assert summarise(measures, 0, 100).contact_match == pytest.approx(0.8 * 0.75)
+    assert np.isnan(measure(g1, standing).contact_match)
+
+
+def test_a_robot_that_stands_still_is_borne_by_its_feet(g1, standing):
+    quality = measure(g1, standing)
+    assert quality.unexplained_force == 0.0 and quality.torque_use < 0.5
+    assert quality.support_distance == 0.0 and quality.pressure_distance == 0.0
+
+
+def test_a_robot_that_hangs_in_the_air_has_its_weight_unexplained(g1, standing):
+    quality = measure(g1, shifted(standing, z=0.5))
+    assert quality.unexplained_force == pytest.approx(1.0, abs=0.01)
+    assert np.isnan(quality.support_distance) and np.isnan(quality.pressure_distance)
+
+
+def test_a_robot_that_leans_too_far_is_off_its_soles(g1, standing):
+    """Turned about its ankles by 20°, feet level: the mass is some 0.25 m ahead, the toes 0.12 m."""
+    qpos = standing.qpos.copy()
+    ankles = [7 + i for i, name in enumerate(g1.joint_names) if name.endswith("ankle_pitch_joint")]
+    lean = np.radians(20)
+    qpos[:, ankles] -= lean
+    qpos[:, 3:7] = rotations.multiply(
+        np.broadcast_to(rotations.from_rotation_vector(np.array([0.0, lean, 0.0])), (100, 4)), qpos[:, 3:7]
+    )
+    qpos[:, 2] -= postures(g1, qpos).soles[2].min()
+    quality = measure(g1, RobotMotion(qpos, FPS))
+    assert 0.05 < quality.support_distance < 0.25
+    assert quality.pressure_distance == pytest.approx(quality.support_distance, abs=0.01)
 
 
 def test_a_jump_between_segments_belongs_to_neither(g1, standing):

@@ -22,7 +22,8 @@ def measures(frame_count: int, **changes: np.ndarray) -> FrameMeasures:
     zero = np.zeros(frame_count)
     content = dict.fromkeys(
         ("slide", "lowest", "at_limit", "speed_use", "jerk", "self_collision", "root_speed", "joint_step", "root_step",
-         "position_error", "orientation_error", "contact"), zero,
+         "position_error", "orientation_error", "smoothing", "contact_match", "contact", "torque_use", "unexplained_force",
+         "support_distance", "pressure_distance"), zero,
     )  # fmt: skip
     return FrameMeasures(fps=50.0, **content | changes)
 

@@ -108,7 +108,7 @@ def test_it_follows_a_person(toddler, kind):
     motion = done.motion
     # A leg of 0.43 m on a person of about 0.8 m.
     assert 0.4 < done.scale < 0.7
-    assert done.position_error.mean() < 0.03 and done.orientation_error.mean() < 0.35
+    assert done.fit.position_error.mean() < 0.03 and done.fit.orientation_error.mean() < 0.35
     joints = motion.joint_position
     assert (joints >= toddler.lower - 1e-6).all() and (joints <= toddler.upper + 1e-6).all()
     assert np.abs(np.quantile(done.outside.lowest, [0.05, 0.95])).max() < 0.015
