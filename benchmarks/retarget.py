@@ -39,8 +39,9 @@ from corpus.sources import source
 from corpus.sources.options import LoadOptions
 from retarget.footing import hold_feet
 from retarget.ground import ground_targets
-from retarget.retarget import RetargetOptions, follow
+from retarget.retarget import RetargetOptions, follow, retarget
 from retarget.solver import SolverOptions, Targets, join_targets, solve
+from retarget.stream import Stream
 from retarget.targets import build_targets
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -94,6 +95,12 @@ class Row:
     """Share of frames with links 2 cm inside each other where the peer's, on the person's own posture, are not."""
     start: float
     """What 1 % of the joint angles differ by when the clip starts 17 frames later, a second after that start [rad]."""
+    stream_ms: Float[np.ndarray, " N"]
+    """How long every frame of the same take took, streamed frame by frame [ms of wall-clock time]."""
+    stream_p99_ms: float
+    """What 1 % of them exceed."""
+    stream_difference: float
+    """Mean difference of the streamed joint angles from those of the whole take at the same rate [rad]."""
     panel: Panel | None
     """What is drawn of it."""
 
@@ -158,6 +165,7 @@ def measure(name: str, human: HumanMotion, targets: Targets) -> Row:
     their_position, their_orientation = (float(error.mean()) for error in target_errors(targets, theirs))
     step = np.abs(np.diff(ours[:, 7:], axis=0)) * OPTIONS.fps
     later = follow(_frames(targets, 17, targets.frame_count), G1, OPTIONS).qpos
+    stream_ms, stream_difference = streamed(human, targets.frame_count)
     return Row(
         clip=name,
         frames=targets.frame_count,
@@ -177,6 +185,9 @@ def measure(name: str, human: HumanMotion, targets: Targets) -> Row:
         speeds=int((step > G1.speed_limit).any(1).sum()),
         collisions=float(((outside.overlap > DEEP) & (their_outside.overlap <= DEEP)).mean()),
         start=float(np.quantile(np.abs(ours[67:, 7:] - later[50:, 7:]), 0.99)) if len(later) > 60 else 0.0,
+        stream_ms=stream_ms,
+        stream_p99_ms=_high(stream_ms),
+        stream_difference=stream_difference,
         panel=panel(name, human, ours, {"peer": (their_height, their_speed), "ours": (height, speed)})
         if any(word in name for word in PICTURED)
         else None,
@@ -219,6 +230,25 @@ def draw_panels(panels: list[Panel]) -> None:
         print(f"no picture: {error}")
 
 
+def streamed(human: HumanMotion, limit: int) -> tuple[Float[np.ndarray, " N"], float]:
+    """Milliseconds for every frame taken after the first second, and how far the result is from the whole take's [rad]."""
+    stream = Stream(human.skeleton, human.fps)
+    postures_given, seconds = [], []
+    for position, rotation in zip(human.position[:limit], human.rotation[:limit], strict=True):
+        start = time.perf_counter()
+        posture = stream.push(position, rotation)
+        seconds.append(time.perf_counter() - start)
+        if posture is not None:
+            postures_given.append(posture)
+    if human.frame_count <= limit:
+        postures_given += stream.finish()
+    joints = np.array([posture.qpos[7:] for posture in postures_given])
+    whole = retarget(human, G1, replace(OPTIONS, fps=stream.fps)).motion.joint_position
+    count = min(len(whole), len(joints))
+    taken = 1000 * np.array(seconds[:: stream.every])[round(stream.fps) :]
+    return taken, float(np.abs(whole[:count] - joints[:count]).mean())
+
+
 def figures(rows: list[Row]) -> dict[str, float]:
     def of(name: str) -> list[float]:
         return [value for row in rows if not np.isnan(value := getattr(row, name))]
@@ -240,6 +270,8 @@ def figures(rows: list[Row]) -> dict[str, float]:
         "start_frame_difference_rad": round(max(of("start")), 4),
         "position_error_ratio": round(statistics.median(of("position")), 3),
         "orientation_error_ratio": round(statistics.median(of("orientation")), 3),
+        "stream_ms_per_frame": round(_high(np.concatenate([row.stream_ms for row in rows])), 3),
+        "stream_difference_rad": round(statistics.median(of("stream_difference")), 4),
         "mink_frames_per_core_second": round(statistics.median(of("mink")), 1),
         "clips": len(rows),
     }
@@ -247,13 +279,13 @@ def figures(rows: list[Row]) -> dict[str, float]:
 
 def show(rows: list[Row]) -> None:
     table = Table(box=None, pad_edge=False)
-    names = [field.name for field in fields(Row) if field.name not in ("heights", "panel")]
+    names = [field.name for field in fields(Row) if field.name not in ("heights", "stream_ms", "panel")]
     for name in names:
         table.add_column(name, justify="left" if name == "clip" else "right", no_wrap=True)
     for row in rows:
         values = (getattr(row, name) for name in names)
         table.add_row(*(value if isinstance(value, str) else f"{value:.3g}" for value in values))
-    Console(width=190).print(table)
+    Console(width=220).print(table)
 
 
 def _timed(function: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
