@@ -145,7 +145,7 @@ def _of_folder(name: str, root: Path, limit: int) -> Iterator[tuple[str, HumanMo
         except Rejected:
             continue
         targets, _ = ground_targets(targets, G1, OPTIONS.fps, OPTIONS.ground)
-        yield Path(clip.path).stem[:28], human, _frames(targets, 0, limit)
+        yield Path(clip.path).stem[:28], human, targets.part(0, limit)
 
 
 def measure(name: str, human: HumanMotion, targets: Targets) -> Row:
@@ -164,7 +164,7 @@ def measure(name: str, human: HumanMotion, targets: Targets) -> Row:
     position, orientation = (float(error.mean()) for error in target_errors(targets, ours))
     their_position, their_orientation = (float(error.mean()) for error in target_errors(targets, theirs))
     step = np.abs(np.diff(ours[:, 7:], axis=0)) * OPTIONS.fps
-    later = follow(_frames(targets, 17, targets.frame_count), G1, OPTIONS).qpos
+    later = follow(targets.part(17, targets.frame_count), G1, OPTIONS).qpos
     stream_ms, stream_difference = streamed(human, targets.frame_count)
     return Row(
         clip=name,
@@ -296,10 +296,6 @@ def _timed(function: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
         function()
         seconds.append(time.process_time() - start)
     return result, len(result) / statistics.median(seconds)
-
-
-def _frames(targets: Targets, start: int, stop: int) -> Targets:
-    return replace(targets, position=targets.position[start:stop], rotation=targets.rotation[start:stop])
 
 
 def _footing(

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from corpus.errors import Rejected
 from corpus.g1 import G1
 from corpus.motion import CORPUS_FPS, HumanMotion, RobotMotion
-from corpus.posture import Postures, postures
+from corpus.posture import Postures, join_postures, postures
 from corpus.quality import Fit
 from corpus.robot import Robot
 from retarget.footing import FootingOptions, hold_feet
@@ -23,6 +23,10 @@ from retarget.ground import GroundOptions, ground_targets, lift_off_floor
 from retarget.smooth import SmoothOptions, smooth
 from retarget.solver import Near, SolverOptions, Targets, join_targets, solve
 from retarget.targets import build_targets
+
+LONG, MARGIN = 32_768, 100
+"""Clips longer than this [frames] are followed in pieces, each with so many frames of its neighbours: memory stays bounded, and
+nothing reaches further than two seconds."""
 
 MAX_FRAMES = 1_000_000
 """Longest clip taken, at 50 Hz (5.5 hours): more is a broken header."""
@@ -111,9 +115,32 @@ class Followed:
     lift: Float[np.ndarray, " T"]
     """How far each frame was moved upwards so that nothing sinks into the floor [m]."""
 
+    def slice(self, start: int, stop: int) -> Followed:
+        """Frames `start` to `stop`, as views."""
+        part = slice(start, stop)
+        return Followed(self.qpos[part], self.outside.slice(start, stop), self.fit.slice(start, stop), self.lift[part])
+
 
 def follow(targets: Targets, robot: Robot, options: RetargetOptions = RetargetOptions()) -> Followed:
     """The robot's motion that follows grounded targets: smooth, within all limits, standing feet held, nothing below the floor."""
+    if targets.frame_count <= LONG:
+        return _follow(targets, robot, options)
+    done = []
+    for first, last in zip(targets.starts, targets.stops, strict=True):
+        for start in range(first, last, LONG):
+            stop = min(start + LONG, last)
+            lead, trail = min(MARGIN, start - first), min(MARGIN, last - stop)
+            whole = _follow(targets.part(start - lead, stop + trail), robot, options)
+            done.append(whole.slice(lead, lead + stop - start))
+    return Followed(
+        np.concatenate([piece.qpos for piece in done]),
+        join_postures([piece.outside for piece in done]),
+        Fit.join([piece.fit for piece in done]),
+        np.concatenate([piece.lift for piece in done]),
+    )
+
+
+def _follow(targets: Targets, robot: Robot, options: RetargetOptions) -> Followed:
     first = solve(robot, targets, options.first).qpos
     guide = smooth(robot, first, targets.starts, options.fps, options.guide)
     found = postures(robot, guide)

@@ -84,6 +84,12 @@ class Targets:
     def stops(self) -> tuple[int, ...]:
         return (*self.starts[1:], self.frame_count)
 
+    def part(self, start: int, stop: int) -> Targets:
+        """Frames `start` to `stop` of one clip, as views."""
+        weights = (self.position_weight, self.rotation_weight)
+        weights = (weight[start:stop] if weight.ndim > 1 else weight for weight in weights)
+        return Targets(self.bodies, self.position[start:stop], self.rotation[start:stop], *weights)
+
 
 def join_targets(clips: Sequence[Targets]) -> Targets:
     """Targets of several clips, on the same bodies, as one; orientations in single precision, as the kernel takes them."""

@@ -15,6 +15,7 @@ from corpus.resample import resample
 from corpus.robot import forward_kinematics
 from corpus.skeleton import Skeleton
 from corpus.skeleton import forward_kinematics as skeleton_kinematics
+from retarget import retarget as module
 from retarget.retarget import retarget
 
 # A person of round numbers in SMPL's frames (x left, y up, z forward), T-pose.
@@ -182,6 +183,17 @@ def test_cutting_a_clip_changes_no_frame_away_from_the_cut(g1):
     whole = retarget(human).motion
     tail = retarget(replace(human, position=human.position[60:], rotation=human.rotation[60:])).motion
     assert np.abs(whole.joint_position[60:] - tail.joint_position).max() < 0.02
+
+
+def test_a_long_clip_done_in_pieces_comes_out_as_whole(g1, monkeypatch):
+    human = pose(waving_walk(600), 600)
+    whole = retarget(human)
+    monkeypatch.setattr(module, "LONG", 170)
+    pieces = retarget(human)
+    assert np.abs(whole.motion.joint_position - pieces.motion.joint_position).max() < 0.02
+    assert np.abs(whole.motion.root_position - pieces.motion.root_position).max() < 0.005
+    assert np.abs(whole.outside.soles - pieces.outside.soles).max() < 0.02
+    assert (whole.fit.stands == pieces.fit.stands).mean() > 0.99
 
 
 def test_the_frame_rate_of_the_recording_does_not_matter(g1):
