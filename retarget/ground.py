@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
+from corpus.dynamics import GRAVITY
 from corpus.motion import differentiate
 from corpus.posture import postures
 from corpus.robot import Robot
@@ -28,6 +29,10 @@ class GroundOptions:
     """What may sink into the floor without lifting the robot [m]."""
     window_s: float = 0.3
     """The lift rises and falls over about this time [s]."""
+    off_ground: float = 0.03
+    """With both soles higher than this a person may be in flight [m]."""
+    shortest_flight_s: float = 0.1
+    """Flights shorter than this are left as they are [s]."""
 
 
 def ground_targets(targets: Targets, robot: Robot, fps: float, options: GroundOptions) -> tuple[Targets, float]:
@@ -35,7 +40,8 @@ def ground_targets(targets: Targets, robot: Robot, fps: float, options: GroundOp
 
     The floor's height is the one most planted-foot frames agree on, so a stumble or a held leg does not move it. A foot
     that would cut into the floor is raised (the robot's sole is longer and stiffer than a person's), and so are the hands,
-    knees and hips of one who kneels or lies.
+    knees and hips of one who kneels or lies. A robot smaller than the person would jump as on the moon: it flies higher, by
+    gravity.
     """
     feet, heights = _soles(targets, robot)
     floor = _floor_height(targets.position[:, feet], heights, fps, options)
@@ -43,6 +49,7 @@ def ground_targets(targets: Targets, robot: Robot, fps: float, options: GroundOp
     position[:, :, 2] -= floor
     position[:, feet, 2] += np.maximum(floor - heights, 0.0)
     _raise_off_floor(position, targets, robot)
+    _fly_by_gravity(position, heights.min(1) - floor, targets, fps, options)
     return replace(targets, position=position), -floor
 
 
@@ -55,6 +62,35 @@ def _raise_off_floor(position: Float[np.ndarray, "T K 3"], targets: Targets, rob
         if (balls := _balls(robot, body)) is not None:
             lowest = _lowest(position[low, target], targets.rotation[low, target], *balls)
             position[low, target, 2] += np.maximum(-lowest, 0.0)
+
+
+def _fly_by_gravity(
+    position: Float[np.ndarray, "T K 3"],
+    soles: Float[np.ndarray, " T"],
+    targets: Targets,
+    fps: float,
+    options: GroundOptions,
+) -> None:
+    """Raise flights so that the base falls at g: what a scaled-down jump, in the same time, lacks of its height.
+
+    A flight is a stretch with both soles off the ground in which the base follows a parabola that gravity, scaled or not, could
+    have bent: who hangs, sits or stands on the hands does not fall.
+    """
+    off = soles > options.off_ground
+    if not off.any():
+        return
+    base = position[:, targets.bodies.index(0), 2]
+    edges = np.flatnonzero(np.diff(off, prepend=False, append=False))
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        if start == 0 or stop == len(off) or stop - start < max(4, options.shortest_flight_s * fps):
+            continue
+        seconds = np.arange(start, stop) / fps
+        fitted = np.polynomial.Polynomial.fit(seconds, base[start:stop], 2)
+        fall = -float(fitted.deriv(2)(seconds[0]))
+        off_parabola = np.abs(fitted(seconds) - base[start:stop]).max()
+        if off_parabola < 0.02 and 0.4 * GRAVITY < fall < GRAVITY:
+            since, until = seconds - (start - 1) / fps, stop / fps - seconds
+            position[start:stop, :, 2] += ((GRAVITY - fall) / 2 * since * until)[:, None]
 
 
 def _hip_height(robot: Robot) -> float:

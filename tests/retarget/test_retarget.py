@@ -15,6 +15,7 @@ from corpus.resample import resample
 from corpus.robot import forward_kinematics
 from corpus.skeleton import Skeleton
 from corpus.skeleton import forward_kinematics as skeleton_kinematics
+from corpus.sources.synthetic_moves import human_motion
 from retarget import retarget as module
 from retarget.retarget import retarget
 
@@ -262,3 +263,30 @@ def test_lafan1_travels_as_unitrees_own_retargeting_does(shared, capsys, bvh, cs
         )
     assert by_lag[5] >= 0.95
     assert lags[int(np.argmax(by_lag))] == 0
+
+
+@pytest.mark.parametrize("fps", [30.0, 60.0])
+@pytest.mark.parametrize("kind", ["walk", "kick", "jump"])
+def test_takes_of_several_rates_agree(g1, kind, fps):
+    slow, fast = (retarget(human_motion(kind, seed=1, seconds=4.0, fps=rate)).motion.qpos for rate in (fps, 120.0))
+    count = min(len(slow), len(fast))
+    assert np.abs(slow[5 : count - 5, 7:] - fast[5 : count - 5, 7:]).max() < 0.02
+
+
+def test_a_jump_falls_at_g_though_the_robot_is_smaller(g1):
+    human = human_motion("jump", seed=1, seconds=4.0)
+    done = retarget(human)
+    off = np.flatnonzero(done.outside.lowest > 0.03)
+    flights = np.split(off, np.flatnonzero(np.diff(off) > 1) + 1)
+    assert len(flights) == 2 and done.scale < 0.85
+    for flight in flights:
+        fall = -2 * np.polyfit(flight / 50, done.motion.root_position[flight, 2], 2)[0]
+        assert fall == pytest.approx(9.81, rel=0.05)
+
+
+def test_who_stands_on_a_box_or_hangs_does_not_fly(g1):
+    """Feet off the ground without a fall, for a while: the pelvis stays as high as the scaled person's."""
+    human = pose({}, 200)
+    raised = 0.4 * np.clip(np.minimum(np.arange(200) - 50, 150 - np.arange(200)) / 25, 0, 1)[:, None]
+    done = retarget(replace(human, position=human.position + raised[:, None] * [0.0, 0.0, 1.0]))
+    assert np.ptp(done.motion.root_position[:, 2]) == pytest.approx(0.4 * done.scale, abs=0.01)
