@@ -57,6 +57,10 @@ class SolverOptions:
     """Runs meet when no joint moves by more than this, and twice what it moves beside, between their ends [rad]."""
     wild_jump: float = 0.5
     """A jump inside a run beyond this is looked into as well [rad per frame]."""
+    dear: float = 80.0
+    """A frame that costs more than this may sit in a poor minimum, as floor poses do: it is solved from other postures too …"""
+    other_starts: int = 8
+    """… so many, drawn at random, the same for all."""
     clearance: ClearanceOptions = ClearanceOptions()
 
 
@@ -168,6 +172,7 @@ def _solve_cold(problem: _Problem, options: SolverOptions) -> _State:
     )
     lengths = np.minimum(options.run_length, problem.stops[problem.clip_of_frame[firsts]] - firsts)
     state = problem.run(firsts, lengths, np.ones(len(firsts), int), problem.cold_start(firsts))
+    _look_elsewhere(problem, state, options)
     _mend_jumps(problem, state, options, firsts)
     return state
 
@@ -395,6 +400,21 @@ class _Problem:
 
     def _put(self, array: np.ndarray, dtype: type) -> wp.array:
         return device_array(array, dtype, self.device)
+
+
+def _look_elsewhere(problem: _Problem, state: _State, options: SolverOptions) -> None:
+    """Solve dear frames from other postures; what is a good deal cheaper stands."""
+    robot, random = problem.robot, np.random.default_rng(0)
+    dear = np.flatnonzero(state.cost > options.dear)
+    if not len(dear):
+        return
+    one, start = np.ones(len(dear), int), problem.cold_start(dear)
+    for _ in range(options.other_starts):
+        joints = np.clip(problem.rest + random.normal(0.0, 0.8, robot.joint_count), robot.lower, robot.upper)
+        start.joints = np.broadcast_to(joints, (len(dear), robot.joint_count))
+        found = problem.run(dear, one, one, start)
+        better = found.cost < 0.9 * state.cost[dear]
+        state.take(dear[better], found[better])
 
 
 def _mend_jumps(problem: _Problem, state: _State, options: SolverOptions, run_starts: Int[np.ndarray, " R"]) -> None:

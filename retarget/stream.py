@@ -35,7 +35,7 @@ class StreamOptions:
     most_fps: float = 60.0
     """Of a faster stream only every second, third … frame is taken, so that no more are left in a second [Hz]: two frames of
     the future must be worth something."""
-    iterations: int = 16
+    iterations: int = 12
     """Most linearisations in the second pass: what a frame may cost at most."""
     look_again: int = 10
     """Every so many frames one is solved from the rest posture too, and a better solution is taken."""
