@@ -22,7 +22,7 @@ from retarget.footing import FootingOptions, hold_feet
 from retarget.ground import GroundOptions, ground_targets, lift_off_floor
 from retarget.smooth import SmoothOptions, smooth
 from retarget.solver import Near, SolverOptions, Targets, join_targets, solve
-from retarget.targets import build_targets
+from retarget.targets import HANDS_NEAR, build_targets
 
 LONG, MARGIN = 32_768, 100
 """Clips longer than this [frames] are followed in pieces, each with so many frames of its neighbours: memory stays bounded, and
@@ -39,11 +39,13 @@ class RetargetOptions:
     first: SolverOptions = SolverOptions(tolerance=1e-2, repairs=2)
     """The first pass, which the second makes exact."""
     second: SolverOptions = SolverOptions(tolerance=5e-3)
+    hands_near: float = HANDS_NEAR
+    """Hands nearer to each other than this are kept so [m]; 0: they are left to the arms."""
     ground: GroundOptions = GroundOptions()
     footing: FootingOptions = FootingOptions()
     guide: SmoothOptions = SmoothOptions(cutoff=6.0, root_cutoff=4.0, speed_share=0.0)
     """How smooth a motion the second pass is drawn to."""
-    guide_weight: float = 3.7
+    guide_weight: float = 4.1
     """How strongly it draws every joint [1/rad]."""
     guide_root_weight: float = 100.0
     """How strongly it draws the root's position [1/m]: held feet must not tug at it."""
@@ -183,7 +185,7 @@ def _aim(human: HumanMotion, robot: Robot, options: RetargetOptions) -> _Aim | R
     if human.frame_count * options.fps / human.fps > MAX_FRAMES:
         return Rejected("too_long", frames=human.frame_count, maximum=MAX_FRAMES)
     try:
-        targets, scale = build_targets(human, robot, options.fps)
+        targets, scale = build_targets(human, robot, options.fps, hands_near=options.hands_near)
     except Rejected as rejected:
         return rejected
     if targets.frame_count < 2:

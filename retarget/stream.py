@@ -73,7 +73,7 @@ class Stream:
         fps /= self.every
         self.robot, self.fps, self.options = robot, fps, options
         how = options.retarget
-        self.maker = TargetMaker(skeleton, robot)
+        self.maker = TargetMaker(skeleton, robot, hands_near=how.hands_near)
         self.joint_count = len(skeleton.joint_names)
         self.first = FrameSolver(robot, self.maker.bodies, how.first)
         second = replace(how.second, iterations=options.iterations)

@@ -34,6 +34,10 @@ WEIGHTS: dict[str, tuple[float, float]] = {
 """Position weight [1/m] and orientation weight [1/rad] by segment."""
 
 
+HANDS_NEAR = 0.3
+"""Wrists nearer to each other than this belong together [m]: hands that clap, hold each other or the same thing."""
+
+
 @dataclass(frozen=True)
 class Proportions:
     """Lengths that scaling needs [m]: of a person, or of the robot."""
@@ -49,16 +53,44 @@ class Proportions:
         return self.thigh + self.shank
 
 
-def build_targets(human: HumanMotion, robot: Robot, fps: float) -> tuple[Targets, float]:
-    """Targets at `fps` [Hz], and the scale robot leg / human leg."""
+def build_targets(
+    human: HumanMotion, robot: Robot, fps: float, *, hands_near: float = HANDS_NEAR
+) -> tuple[Targets, float]:
+    """Targets at `fps` [Hz], and the scale robot leg / human leg.
+
+    Where the person's wrists come nearer to each other than `hands_near` [m], those of the robot do likewise: arms rebuilt from
+    wider shoulders would clap past each other.
+    """
     body = _measured(human.skeleton, robot)
     joints, position, rotation = body.joints, human.position, human.rotation
     if human.fps > fps:  # only what is needed is worth filtering
         position, rotation = band_limit(position[:, joints], rotation[:, joints], human.fps, fps)
         joints = list(range(len(joints)))
     times = sample_times(human.frame_count, human.fps, fps)
+    left, right = (joints[target] for target in body.wrists)
+    apart = position[:, right] - position[:, left]
     position, rotation = body.places.at(position, rotation, joints, times)
+    _bring_together(position, body, apart, times, hands_near)
     return _targets(robot, position, rotation), body.scale
+
+
+def _bring_together(
+    position: Float[np.ndarray, "S K 3"],
+    body: _Measured,
+    apart: Float[np.ndarray, "T 3"],
+    times: Float[np.ndarray, " S"],
+    near: float,
+) -> None:
+    """Move wrists about their middle so that they are as far apart as the person's, scaled; wholly from `near` / 2 on."""
+    if not (np.einsum("ta,ta->t", apart, apart) < near**2).any():
+        return
+    apart = np.stack([np.interp(times, np.arange(len(apart)), axis) for axis in apart.T], 1)
+    share = np.clip(2 - 2 * np.linalg.norm(apart, axis=1) / near, 0.0, 1.0)[:, None]
+    share = share**2 * (3 - 2 * share)
+    left, right = body.wrists
+    correction = share * (body.arm_scale * apart - (position[:, right] - position[:, left])) / 2
+    position[:, left] -= correction
+    position[:, right] += correction
 
 
 def _targets(robot: Robot, position: Float[np.ndarray, "T K 3"], rotation: Float[np.ndarray, "T K 4"]) -> Targets:
@@ -75,8 +107,10 @@ def _targets(robot: Robot, position: Float[np.ndarray, "T K 3"], rotation: Float
 class TargetMaker:
     """Targets of one frame at a time, with everything made ready beforehand."""
 
-    def __init__(self, skeleton: Skeleton, robot: Robot):
+    def __init__(self, skeleton: Skeleton, robot: Robot, *, hands_near: float = HANDS_NEAR):
         body = _measured(skeleton, robot)
+        self.body, self.hands_near = body, hands_near
+        self.wrists = [body.joints[target] for target in body.wrists]
         count = len(skeleton.joint_names)
         # Between two frames that are the same nothing is to interpolate.
         self.position, self.rotation = np.zeros((2, count, 3)), np.zeros((2, count, 4))
@@ -91,7 +125,12 @@ class TargetMaker:
     ) -> tuple[Float[np.ndarray, "K 3"], Float[np.ndarray, "K 4"]]:
         self.position[:], self.rotation[:] = position, rotation
         self.command.launch()
+        left, right = self.wrists
+        _bring_together(self.targets.position, self.body, position[None, right] - position[left], _NOW, self.hands_near)
         return self.targets.position[0].copy(), self.targets.rotation[0].copy()
+
+
+_NOW = np.zeros(1)
 
 
 @dataclass(frozen=True)
@@ -104,6 +143,10 @@ class _Measured:
     places: Places
     scale: float
     """Robot leg length / human leg length."""
+    arm_scale: float
+    """The same of the arms."""
+    wrists: tuple[int, int]
+    """Which targets are the left and the right wrist."""
 
 
 def _measured(skeleton: Skeleton, robot: Robot) -> _Measured:
@@ -131,7 +174,15 @@ def _measure(skeleton: Skeleton, robot: Robot) -> _Measured:
         np.array([table.frames[role] for role in robot.segments]),
         np.array([body.rotation[role] for role in robot.segments]),
     )
-    return _Measured(robot, [skeleton.index(table.joints[role]) for role in robot.segments], packed, scale)
+    roles = list(robot.segments)
+    return _Measured(
+        robot,
+        joints=[skeleton.index(table.joints[role]) for role in roles],
+        places=packed,
+        scale=scale,
+        arm_scale=body.arm / _arm(skeleton, table),
+        wrists=(roles.index("left_wrist"), roles.index("right_wrist")),
+    )
 
 
 class _RobotPosture:
@@ -165,6 +216,7 @@ class _RobotPosture:
         self.yaw_in_shoulder = {s: at[f"{s}_shoulder"] - at["chest"] - self.shoulder_in_torso[s] for s in SIDES}
         self.elbow_in_shoulder = {s: at[f"{s}_elbow"] - at["chest"] - self.shoulder_in_torso[s] for s in SIDES}
         self.wrist_in_elbow = {s: at[f"{s}_wrist"] - at[f"{s}_elbow"] for s in SIDES}
+        self.arm = sum(float(np.linalg.norm(way["left"])) for way in (self.elbow_in_shoulder, self.wrist_in_elbow))
         self.yaw_in_hip = {s: at[f"{s}_hip"] - hip[s] for s in SIDES}
 
 
@@ -209,6 +261,12 @@ def _person(skeleton: Skeleton, table: Correspondence) -> Proportions:
     if not 0.3 < person.leg < 1.5:
         raise Rejected("bad_unit", "legs are 0.3 to 1.5 m long", leg_m=round(person.leg, 4))
     return person
+
+
+def _arm(skeleton: Skeleton, table: Correspondence) -> float:
+    """Length of a person's arm from shoulder to wrist [m]."""
+    bones = (skeleton.offsets[skeleton.index(table.joints[f"left_{role}"])] for role in ("elbow", "wrist"))
+    return max(float(sum(np.linalg.norm(bone) for bone in bones)), 1e-3)
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:

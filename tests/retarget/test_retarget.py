@@ -17,7 +17,7 @@ from corpus.skeleton import Skeleton
 from corpus.skeleton import forward_kinematics as skeleton_kinematics
 from corpus.sources.synthetic_moves import human_motion
 from retarget import retarget as module
-from retarget.retarget import retarget
+from retarget.retarget import RetargetOptions, retarget
 
 # A person of round numbers in SMPL's frames (x left, y up, z forward), T-pose.
 NAMES = [
@@ -290,3 +290,24 @@ def test_who_stands_on_a_box_or_hangs_does_not_fly(g1):
     raised = 0.4 * np.clip(np.minimum(np.arange(200) - 50, 150 - np.arange(200)) / 25, 0, 1)[:, None]
     done = retarget(replace(human, position=human.position + raised[:, None] * [0.0, 0.0, 1.0]))
     assert np.ptp(done.motion.root_position[:, 2]) == pytest.approx(0.4 * done.scale, abs=0.01)
+
+
+def test_hands_that_clap_meet_in_the_middle(g1, monkeypatch):
+    """A person with narrow shoulders swings straight arms together: the robot's, set wider, would stay apart."""
+    monkeypatch.setitem(OFFSETS, "collar", (0.05, 0.11, 0))
+    monkeypatch.setitem(OFFSETS, "shoulder", (0.05, 0, 0))
+    inwards = 0.2 * np.sin(2 * np.pi * np.arange(150)[:, None] / 50)
+    forward = np.array([0.0, 1.0, 0.0])
+    human = pose({
+        "left_shoulder": -(np.pi / 2 + inwards) * forward, "right_shoulder": (np.pi / 2 + inwards) * forward,
+    }, 150)  # fmt: skip
+    wrists = [NAMES.index(f"{side}_wrist") for side in ("left", "right")]
+    apart = np.linalg.norm(human.position[:, wrists[1]] - human.position[:, wrists[0]], axis=1)
+    near = apart < 0.1
+    assert near.sum() > 20 and (apart > 0.3).sum() > 20
+    gaps = {}
+    for kept in (0.3, 0.0):
+        at = bodies(g1, retarget(human, options=RetargetOptions(hands_near=kept)).motion)
+        gaps[kept] = np.linalg.norm(at["right_wrist_yaw_link"] - at["left_wrist_yaw_link"], axis=1)[: len(apart)]
+    assert (gaps[0.3] - gaps[0.0])[near].mean() < -0.02
+    assert np.abs(gaps[0.3] - gaps[0.0])[apart > 0.35].max() < 0.02
