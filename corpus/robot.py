@@ -4,6 +4,7 @@
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,27 @@ class Robot:
     """Collision shapes; a sphere is a capsule without length."""
     collision_pairs: Int[np.ndarray, "K 2"]
     """Pairs of `capsules` that may collide: not of one body, not of parent and child, not excluded by the model."""
+
+    @functools.cached_property
+    def acceleration_limit(self) -> Float[np.ndarray, " N"]:
+        """What each joint's motor gives to all that hangs on it, in the rest posture [rad/s²]: its torque limit over the inertia
+        about its axis. Folded limbs are quicker."""
+        rest = np.array([[0, 0, 0, 1, 0, 0, 0, *self.reference]], float)
+        position, rotation = (part[0] for part in forward_kinematics(self, rest))
+        turn = rotations.to_matrix(rotation)
+        centre = position + np.einsum("bij,bj->bi", turn, self.centre_of_mass)
+        inertia = np.einsum("bij,bjk,blk->bil", turn, self.inertia, turn)
+        limits = []
+        for joint, own in enumerate(self.joint_axis):
+            axis, hanging = turn[joint + 1] @ own, {joint + 1}
+            for body in range(joint + 2, self.body_count):
+                if self.parents[body] in hanging:
+                    hanging.add(body)
+            bodies = sorted(hanging)
+            lever = np.cross(axis, centre[bodies] - position[joint + 1])
+            about = np.einsum("i,bij,j->b", axis, inertia[bodies], axis) + self.mass[bodies] * (lever**2).sum(1)
+            limits.append(self.effort_limit[joint] / max(float(about.sum()), 1e-9))
+        return np.array(limits)
 
     @property
     def body_count(self) -> int:

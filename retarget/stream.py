@@ -35,8 +35,8 @@ class StreamOptions:
     most_fps: float = 60.0
     """Of a faster stream only every second, third … frame is taken, so that no more are left in a second [Hz]: two frames of
     the future must be worth something."""
-    iterations: int = 12
-    """Most linearisations in the second pass: what a frame may cost at most."""
+    iterations: int = 10
+    """Most linearisations in the second pass, half of what the first may take: what a frame may cost at most."""
     look_again: int = 10
     """Every so many frames one is solved from the rest posture too, and a better solution is taken."""
     floor: float | None = None
@@ -75,7 +75,8 @@ class Stream:
         how = options.retarget
         self.maker = TargetMaker(skeleton, robot, hands_near=how.hands_near)
         self.joint_count = len(skeleton.joint_names)
-        self.first = FrameSolver(robot, self.maker.bodies, how.first)
+        first = replace(how.first, first_iterations=2 * options.iterations)
+        self.first = FrameSolver(robot, self.maker.bodies, first)
         second = replace(how.second, iterations=options.iterations)
         self.second = FrameSolver(robot, self.maker.bodies, second, near_weight=how.guide_weight, clear=True)
         self.feet = _Feet(self.maker.targets, robot, fps, options)

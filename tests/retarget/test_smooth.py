@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pinocchio as pin
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,3 +69,32 @@ def test_a_quaternion_and_its_negative_are_one_turn():
     flipped = qpos.copy()
     flipped[20:, 3:7] *= -1
     assert np.allclose(smooth(G1, flipped, [0], FPS), smooth(G1, qpos, [0], FPS))
+
+
+@pytest.mark.parametrize("fps", [50.0, 120.0])
+def test_glitches_keep_to_the_joints_accelerations(fps):
+    """A joint thrown off by a radian for one frame, in a slow motion: about the bound there, nothing far from it."""
+    qpos = noisy(200, 0.0)
+    t = np.arange(200) / fps
+    qpos[:, 7:] += 0.1 * np.sin(2 * np.pi * t)[:, None]
+    clean = qpos.copy()
+    qpos[100, [7 + 3, 7 + 15, 7 + 18]] += 1.0
+    rough, got = (
+        smooth(G1, qpos, [0], fps, SmoothOptions(cutoff=25.0, acceleration_share=share)) for share in (0.0, 1.0)
+    )
+    use = {
+        name: (np.abs(np.diff(x[:, 7:], 2, axis=0)) * fps**2 / G1.acceleration_limit).max()
+        for name, x in (("rough", rough), ("got", got))
+    }
+    assert use["rough"] > 1.3 and use["got"] < 1.15
+    far = np.abs(np.arange(200) - 100) > 20
+    assert np.abs(got[far] - smooth(G1, clean, [0], fps, SmoothOptions(cutoff=25.0))[far])[:, 7:].max() < 0.02
+
+
+def test_acceleration_limits_are_torque_over_pinocchios_inertia():
+    """In the rest posture the diagonal of the mass matrix is what hangs on each joint."""
+    model = pin.buildModelFromMJCF(str(G1.mjcf))
+    data = model.createData()
+    q = np.concatenate([[0, 0, 0, 0, 0, 0, 1], G1.reference])
+    mass = pin.crba(model, data, q)
+    assert np.allclose(G1.acceleration_limit, G1.effort_limit / np.diag(mass)[6:], rtol=1e-3)
