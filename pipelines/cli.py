@@ -89,7 +89,9 @@ def retarget(options: argparse.Namespace) -> int:
     from pipelines import one_file
 
     recipe, load = _recipe(options)
-    done = one_file.retarget_file(options.file, options.out, recipe, load, name=options.source, part=options.part)
+    done = one_file.retarget_file(
+        options.file, options.out, recipe, load, name=options.source, part=options.part, frames=options.frames
+    )
     print(_read_as(done.row))
     _table(["measure", "value", "unit", "limit"], _measure_cells(done, recipe), numeric=["value", "limit"])
     spans = [
@@ -97,6 +99,8 @@ def retarget(options: argparse.Namespace) -> int:
     ]
     _table(["from s", "to s", "a build has it", "why"], spans, numeric=["from s", "to s"])
     print(f"wrote {options.out}")
+    if options.frames:
+        print(f"wrote {options.frames}")
     if options.view:
         _view(done.motion, options.out.with_suffix(".svg"), options.file.name)
     return 0
@@ -184,6 +188,7 @@ def _add_retarget_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--source", metavar="NAME", help=f"who reads it, instead of the first that can: {', '.join(SOURCE_NAMES)}")
     add("--part", metavar="PART", help="which motion of a file that holds several (default the first)")
+    add("--frames", type=Path, metavar="FILE.parquet", help="write all measures frame by frame, by body")
     add("--view", action="store_true", help="draw poses beside OUT, and play them where there is a display")
     _add_recipe_options(parser)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 
 from corpus.errors import MotionloomError
 from corpus.exports.beyondmimic import write_beyondmimic
@@ -25,6 +26,7 @@ from corpus.exports.csv import write_csv
 from corpus.g1 import G1
 from corpus.motion import Clip, HumanMotion, RobotMotion
 from corpus.pictures import draw_poses, pick_frames
+from corpus.posture import GROUND_POINTS
 from corpus.quality import Quality, summarise
 from corpus.robot import Robot
 from corpus.sources import SOURCES
@@ -32,6 +34,7 @@ from corpus.sources.options import LoadOptions
 from pipelines import plan
 from pipelines.build import Loaded, Processed, finish, load_clip
 from pipelines.recipe import Recipe, with_reading
+from retarget.retarget import body_errors
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +64,10 @@ class Verdict:
 
 def retarget_file(
     path: Path, out: Path, recipe: Recipe | None = None, load: LoadOptions | None = None, *,
-    name: str | None = None, part: str | None = None,
+    name: str | None = None, part: str | None = None, frames: Path | None = None,
 ) -> Processed:  # fmt: skip
-    """Write the motion in `path` on the robot to `out`, whose suffix says how (`WRITERS`); gives what a build would make of it.
+    """Write the motion in `path` on the robot to `out`, whose suffix says how (`WRITERS`), and all measures frame by frame to the
+    Parquet file `frames`; gives what a build would make of it.
 
     `name` is the source that reads it, else it is found; of several motions in a file `part` names one, else it is the
     first. Bad data raises with its reason, and nothing is written.
@@ -71,11 +75,31 @@ def retarget_file(
     recipe, load = recipe or Recipe(), load or LoadOptions()
     recipe = with_reading(recipe, load)
     write = _writer(path, out)
-    (done,) = finish([read_file(path, load, name=name, part=part)], recipe)
+    if frames is not None and (frames.suffix.lower() != ".parquet" or not frames.parent.is_dir()):
+        raise MotionloomError(f"{frames}: measures go to a file NAME.parquet in a folder that there is.")
+    loaded = read_file(path, load, name=name, part=part)
+    (done,) = finish([loaded], recipe)
     if done.motion is None:
         raise _refused(path, [done.row])
     write(done.motion, out)
+    if frames is not None:
+        table = frame_table(done, loaded.raw if isinstance(loaded.raw, HumanMotion) else None, recipe)
+        plan.replace_file(frames, table.write_parquet)
     return done
+
+
+def frame_table(done: Processed, human: HumanMotion | None, recipe: Recipe) -> pl.DataFrame:
+    """A row per frame: time [s], the columns of `FrameMeasures`, contacts, and each body's distance [m] and angle [rad] from its
+    target, where it followed a person."""
+    assert done.motion is not None and done.motion.contact is not None and done.measures is not None
+    columns: dict[str, np.ndarray] = {"time": np.arange(done.motion.frame_count) / done.motion.fps}
+    columns |= {name: value for name, value in vars(done.measures).items() if name != "fps"}
+    columns |= {f"contact_{end}": done.motion.contact[:, i] for i, end in enumerate(GROUND_POINTS)}
+    if human is not None:
+        distance, angle = body_errors(human, done.motion, G1, recipe.retarget)
+        columns |= {f"position_error_{role}": value for role, value in distance.items()}
+        columns |= {f"orientation_error_{role}": value for role, value in angle.items()}
+    return pl.DataFrame(columns)
 
 
 def read_file(path: Path, load: LoadOptions, *, name: str | None = None, part: str | None = None) -> Loaded:

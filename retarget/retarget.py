@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from corpus import rotations
 from corpus.errors import Rejected
 from corpus.g1 import G1
 from corpus.motion import CORPUS_FPS, HumanMotion, RobotMotion
 from corpus.posture import Postures, join_postures, postures
 from corpus.quality import Fit
-from corpus.robot import Robot
+from corpus.robot import Robot, forward_kinematics
 from retarget.footing import FootingOptions, hold_feet
 from retarget.ground import GroundOptions, ground_targets, lift_off_floor
 from retarget.smooth import SmoothOptions, smooth
@@ -105,6 +106,24 @@ def retarget_clips(
         )
     left = iter(done)
     return [aim if isinstance(aim, Rejected) else next(left) for aim in aims]
+
+
+def body_errors(
+    human: HumanMotion, motion: RobotMotion, robot: Robot = G1, options: RetargetOptions = RetargetOptions()
+) -> tuple[dict[str, Float[np.ndarray, " T"]], dict[str, Float[np.ndarray, " T"]]]:
+    """Distance [m] and angle [rad] of each driven body from its target, by the segment that drives it, frame by frame.
+
+    Targets are those that the robot was asked to follow, before standing feet were held; the shoulders', hips' and chest's
+    places are asked of nobody and told all the same. Raises `Rejected` as `retarget` does.
+    """
+    aim = _aim(human, robot, options)
+    if isinstance(aim, Rejected):
+        raise aim
+    position, rotation = (part[:, list(aim.targets.bodies)] for part in forward_kinematics(robot, motion.qpos))
+    distance = np.linalg.norm(position - aim.targets.position, axis=2)
+    turn = rotations.multiply(rotation, rotations.conjugate(aim.targets.rotation))
+    angle = np.linalg.norm(rotations.to_rotation_vector(turn), axis=2)
+    return dict(zip(robot.segments, distance.T, strict=True)), dict(zip(robot.segments, angle.T, strict=True))
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
+import polars as pl
 import pytest
 
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
+from corpus.exports.csv import write_csv
 from corpus.motion import RobotMotion
 from corpus.sources import robot_files, synthetic_files
 from corpus.sources.options import LoadOptions
@@ -64,6 +66,35 @@ def loom(*arguments: object) -> int:
 
 
 # --- what comes out
+
+
+def test_measures_frame_by_frame_are_what_the_segments_sum_up(walk, tmp_path):
+    done = retarget_file(walk, tmp_path / "a.csv", frames=tmp_path / "a.parquet")
+    table = pl.read_parquet(tmp_path / "a.parquet")
+    assert done.motion is not None and len(table) == done.motion.frame_count
+    assert table["time"].diff().drop_nulls().to_numpy() == pytest.approx(0.02)
+    first = done.segments[0]
+    own = table[first["start"] : first["start"] + first["frames"]]
+    assert own["position_error"].mean() == pytest.approx(first["position_error"], rel=1e-4)
+    assert own["torque_use"].quantile(0.99, "nearest") == pytest.approx(first["torque_use"], rel=1e-3)
+    assert (own["contact"] == own.select(pl.max_horizontal(pl.col("^contact_(left|right)_.*$"))).to_series()).all()
+    # Feet that were asked to be held are nearer to their targets than elbows of other arms' lengths.
+    assert own["position_error_left_ankle"].mean() < 0.05
+    assert 0 < own["orientation_error_chest"].mean() < 0.3
+
+
+def test_robot_motion_has_no_errors_by_body(tmp_path):
+    write_csv(robot_motion(seconds=2.0), tmp_path / "in.csv")
+    retarget_file(tmp_path / "in.csv", tmp_path / "a.csv", frames=tmp_path / "a.parquet")
+    table = pl.read_parquet(tmp_path / "a.parquet")
+    assert "position_error_chest" not in table.columns and table["position_error"].is_nan().all()
+
+
+@pytest.mark.parametrize("name", ["a.csv", "nowhere/a.parquet"])
+def test_frames_go_to_a_parquet_file_in_a_folder_there_is(walk, tmp_path, name):
+    with pytest.raises(MotionloomError, match="NAME"):
+        retarget_file(walk, tmp_path / "b.csv", frames=tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.npz"])
