@@ -240,29 +240,39 @@ def frame_measures(
 
 def summarise(measures: FrameMeasures, start: int, stop: int) -> Quality:
     """The measures of the frames `start` to `stop`."""
-    part, stepped = slice(start, stop), slice(start + 1, stop)
-    slide = measures.slide[stepped]
+
+    def rows(*names: str, first: int = start) -> Float[np.ndarray, "M n"]:
+        return np.array([getattr(measures, name)[first:stop] for name in names])
+
+    slide = measures.slide[start + 1 : stop]
     slide = slide[~np.isnan(slide)]
     jerk = measures.jerk[start + 3 : stop]
+    means = ("at_limit", "position_error", "orientation_error", "contact", "contact_match", "smoothing")
+    limit_use, position_error, orientation_error, contact_share, contact_match, smoothing = (
+        rows(*means).mean(1).tolist()
+    )
+    lowest, overlap, torque, force = rows("lowest", "self_collision", "torque_use", "unexplained_force")
+    penetration, overlap, torque, force = _high(np.array([-lowest, overlap, torque, force])).tolist()
+    highest = rows("speed_use", "root_speed", first=start + 1).max(1, initial=0.0).tolist()
     return Quality(
         foot_slide=float(slide.mean()) if len(slide) else 0.0,
-        floating=max(_median(measures.lowest[part]), 0.0),
-        penetration=max(_high(-measures.lowest[part]), 0.0),
-        airborne_s=float(_airborne_s(measures)[part].max(initial=0.0)),
-        limit_use=float(measures.at_limit[part].mean()),
-        speed_use=float(measures.speed_use[stepped].max(initial=0.0)),
+        floating=max(_median(lowest), 0.0),
+        penetration=max(penetration, 0.0),
+        airborne_s=float(_airborne_s(measures)[start:stop].max(initial=0.0)),
+        limit_use=limit_use,
+        speed_use=highest[0],
         jerk=_median(jerk) if len(jerk) else 0.0,
-        self_collision=_high(measures.self_collision[part]),
-        root_speed=float(measures.root_speed[stepped].max(initial=0.0)),
-        position_error=float(measures.position_error[part].mean()),
-        orientation_error=float(measures.orientation_error[part].mean()),
-        contact_share=float(measures.contact[part].mean()),
-        contact_match=float(measures.contact_match[part].mean()),
-        smoothing=float(measures.smoothing[part].mean()),
-        torque_use=_high(measures.torque_use[part]),
-        unexplained_force=_high(measures.unexplained_force[part]),
-        support_distance=_known_median(measures.support_distance[part]),
-        pressure_distance=_known_median(measures.pressure_distance[part]),
+        self_collision=overlap,
+        root_speed=highest[1],
+        position_error=position_error,
+        orientation_error=orientation_error,
+        contact_share=contact_share,
+        contact_match=contact_match,
+        smoothing=smoothing,
+        torque_use=torque,
+        unexplained_force=force,
+        support_distance=_known_median(measures.support_distance[start:stop]),
+        pressure_distance=_known_median(measures.pressure_distance[start:stop]),
     )
 
 
@@ -320,10 +330,10 @@ def _known_median(values: Float[np.ndarray, " T"]) -> float:
     return _median(known) if len(known) else np.nan
 
 
-def _high(values: Float[np.ndarray, " T"]) -> float:
+def _high(values: Float[np.ndarray, "... T"]) -> Float[np.ndarray, "..."]:
     """What 1 % of the values exceed."""
-    place = int(0.99 * (len(values) - 1) + 0.5)
-    return float(np.partition(values, place)[place])
+    place = int(0.99 * (values.shape[-1] - 1) + 0.5)
+    return np.partition(values, place)[..., place]
 
 
 def _jerk(joints: Float[np.ndarray, "T N"], fps: float) -> Float[np.ndarray, " T"]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from corpus.dynamics import GRAVITY
-from corpus.motion import differentiate
 from corpus.posture import postures
 from corpus.robot import Robot
 from retarget.solver import Targets
@@ -35,8 +34,11 @@ class GroundOptions:
     """Flights shorter than this are left as they are [s]."""
 
 
-def ground_targets(targets: Targets, robot: Robot, fps: float, options: GroundOptions) -> tuple[Targets, float]:
-    """Put the floor under the targets at z = 0 and keep both soles on or above it; gives the shift upwards too [m].
+def ground_targets(
+    targets: Targets, robot: Robot, fps: float, options: GroundOptions
+) -> tuple[Targets, Float[np.ndarray, " C"]]:
+    """Put the floor under each clip's targets at z = 0 and keep both soles on or above it; gives each clip's shift upwards too
+    [m].
 
     The floor's height is the one most planted-foot frames agree on, so a stumble or a held leg does not move it. A foot
     that would cut into the floor is raised (the robot's sole is longer and stiffer than a person's), and so are the hands,
@@ -44,13 +46,22 @@ def ground_targets(targets: Targets, robot: Robot, fps: float, options: GroundOp
     gravity.
     """
     feet, heights = _soles(targets, robot)
-    floor = _floor_height(targets.position[:, feet], heights, fps, options)
+    planted = _planted(targets, feet, fps, options)
+    floors = np.array(
+        [
+            _floor_height(heights[start:stop], planted[start:stop], options)
+            for start, stop in zip(targets.starts, targets.stops, strict=True)
+        ]
+    )
+    clip = np.repeat(np.arange(len(floors)), np.subtract(targets.stops, targets.starts))
     position = targets.position.copy()
-    position[:, :, 2] -= floor
-    position[:, feet, 2] += np.maximum(floor - heights, 0.0)
+    position[:, :, 2] -= floors[clip, None]
+    heights -= floors[clip, None]
+    for column, foot in enumerate(feet):
+        position[:, foot, 2] += np.maximum(-heights[:, column], 0.0)
     _raise_off_floor(position, targets, robot)
-    _fly_by_gravity(position, heights.min(1) - floor, targets, fps, options)
-    return replace(targets, position=position), -floor
+    _fly_by_gravity(position, np.minimum(*heights.T), clip, targets, fps, options)
+    return replace(targets, position=position), -floors
 
 
 def _raise_off_floor(position: Float[np.ndarray, "T K 3"], targets: Targets, robot: Robot) -> None:
@@ -67,6 +78,7 @@ def _raise_off_floor(position: Float[np.ndarray, "T K 3"], targets: Targets, rob
 def _fly_by_gravity(
     position: Float[np.ndarray, "T K 3"],
     soles: Float[np.ndarray, " T"],
+    clip: Int[np.ndarray, " T"],
     targets: Targets,
     fps: float,
     options: GroundOptions,
@@ -82,7 +94,8 @@ def _fly_by_gravity(
     base = position[:, targets.bodies.index(0), 2]
     edges = np.flatnonzero(np.diff(off, prepend=False, append=False))
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        if start == 0 or stop == len(off) or stop - start < max(4, options.shortest_flight_s * fps):
+        seen = start > 0 and stop < len(off) and clip[start - 1] == clip[stop]  # take-off and landing, of one clip
+        if not seen or stop - start < max(4, options.shortest_flight_s * fps):
             continue
         seconds = np.arange(start, stop) / fps
         fitted = np.polynomial.Polynomial.fit(seconds, base[start:stop], 2)
@@ -127,14 +140,23 @@ def lift_off_floor(lowest: Float[np.ndarray, " T"], fps: float, options: GroundO
     return _envelope(depth, fps, options.window_s)
 
 
-def _floor_height(
-    feet: Float[np.ndarray, "T 2 3"], soles: Float[np.ndarray, "T 2"], fps: float, options: GroundOptions
-) -> float:
+def _planted(targets: Targets, feet: list[int], fps: float, options: GroundOptions) -> Bool[np.ndarray, "T 2"]:
+    """Which feet are so slow that they may stand; speeds are central differences, one-sided at the ends of clips."""
+    place = np.stack([targets.position[:, foot] for foot in feet], 1)
+    step = np.diff(place, axis=0, append=place[-1:])
+    starts, lasts = np.array(targets.starts), np.array(targets.stops) - 1
+    step[lasts] = step[np.maximum(lasts - 1, starts)]
+    before = np.roll(step, 1, axis=0)
+    before[starts] = step[starts]
+    velocity = step + before
+    return np.einsum("tfa,tfa->tf", velocity, velocity) < (2 * options.planted_speed / fps) ** 2
+
+
+def _floor_height(soles: Float[np.ndarray, "T 2"], planted: Bool[np.ndarray, "T 2"], options: GroundOptions) -> float:
     """Height most planted-foot frames agree on [m]; without enough of them, where the lower foot is lowest."""
-    velocity = differentiate(feet, fps)
-    planted = soles[np.einsum("tfa,tfa->tf", velocity, velocity) < options.planted_speed**2]
-    if len(planted) >= max(2.0, options.planted_share * len(feet)):
-        return most_common(planted)
+    votes = soles[planted]
+    if len(votes) >= max(2.0, options.planted_share * len(soles)):
+        return most_common(votes)
     return float(np.quantile(soles.min(1), 0.02))
 
 

@@ -51,8 +51,9 @@ class Model:
     lower: wp.array(dtype=float)
     upper: wp.array(dtype=float)
     task_of_body: wp.array(dtype=int)
-    axes: wp.array(dtype=wp.quat)
-    """Of each target's body: its joint's frame, whose z is the axis, seen from the robot's own frame of that body."""
+    axes: wp.array(dtype=wp.vec4)
+    """Of each target's body: its joint's frame, whose z is the axis, seen from the robot's own frame of that body; a quaternion
+    with its scalar last."""
 
 
 @wp.struct
@@ -75,7 +76,7 @@ class Job:
     position: wp.array2d(dtype=wp.vec3)
     rotation: wp.array2d(dtype=wp.vec4)
     weight2: wp.array2d(dtype=wp.vec2)
-    """Squared weights of position and orientation."""
+    """Squared weights of position and orientation: of every frame, or one for all."""
     first_iterations: int
     later_iterations: int
     tolerance: float
@@ -113,7 +114,7 @@ WORK = {
     "trial": ("B", 1),
     "known": ("B", 1),
     "pull_to": ("B", 1),
-    "target": ("K", 14),
+    "target": ("K", 9),
     "trial_root": ("1", 7),
     "known_root": ("1", 7),
     "damping": ("1", 1),
@@ -184,12 +185,26 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         span: wp.array3d(dtype=V)
 
     @wp.func
-    def aim(thread: int, body: int, task: int, turn: M3, place: V3, base: V3, work: Work) -> V:
+    def goal_of(thread: int, task: int, a: wp.vec4, work: Work) -> M3:
+        """The orientation that a target asks of its body's joint frame `a`."""
+        x = work.target[thread, task, 0]
+        y = work.target[thread, task, 1]
+        z = work.target[thread, task, 2]
+        w = work.target[thread, task, 3]
+        return matrix_of_quaternion(
+            scale_add(w, a[0], scale_add(x, a[3], scale_add(y, a[2], scale(z, -a[1])))),
+            scale_add(w, a[1], scale_add(y, a[3], scale_add(z, a[0], scale(x, -a[2])))),
+            scale_add(w, a[2], scale_add(z, a[3], scale_add(x, a[1], scale(y, -a[0])))),
+            scale_add(w, a[3], scale_add(x, -a[0], scale_add(y, -a[1], scale(z, -a[2])))),
+        )
+
+    @wp.func
+    def aim(thread: int, body: int, task: int, axes: wp.vec4, turn: M3, place: V3, base: V3, work: Work) -> V:
         """The inertia and wrench of a body's target and how far it is off, written to `work`; gives its part of the cost."""
-        error = sub3(sub3(load3(work.target, thread, task, 9), base), place)
-        turn_error = rotation_error(load_matrix(work.target, thread, task, 0), turn)
-        mass = work.target[thread, task, 12]
-        stiffness = work.target[thread, task, 13]
+        error = sub3(sub3(load3(work.target, thread, task, 4), base), place)
+        turn_error = rotation_error(goal_of(thread, task, axes, work), turn)
+        mass = work.target[thread, task, 7]
+        stiffness = work.target[thread, task, 8]
         lever = scale3(place, mass)
         square_x = mul(lever.x, place.x)
         square_y = mul(lever.y, place.y)
@@ -246,7 +261,8 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         place.z = V(0.0)
         store_matrix(work.turn, thread, 0, 0, turn)
         store3(work.place, thread, 0, 0, place)
-        cost = aim(thread, 0, model.task_of_body[0], turn, place, base, work)
+        root_task = model.task_of_body[0]
+        cost = aim(thread, 0, root_task, model.axes[root_task], turn, place, base, work)
         for body in range(1, model.parents.shape[0]):
             parent = model.parents[body]
             above = load_matrix(work.turn, thread, parent, 0)
@@ -259,7 +275,7 @@ def build_kernel(lanes: int) -> SimpleNamespace:
             cost = scale_add(mul(away, away), posture2, cost)
             task = model.task_of_body[body]
             if task >= 0:
-                cost = add(cost, aim(thread, body, task, own, at, base, work))
+                cost = add(cost, aim(thread, body, task, model.axes[task], own, at, base, work))
             else:
                 for k in range(33):
                     work.gathered[thread, body, k] = V(0.0)
@@ -552,15 +568,15 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         for body in range(1, model.parents.shape[0]):
             work.pull_to[thread, body, 0][lane] = job.pull_to[posture, body - 1]
         for task in range(job.position.shape[1]):
-            matrix = wp.quat_to_matrix(wp.mul(quaternion(job.rotation[frame, task]), model.axes[task]))
+            rotation = job.rotation[frame, task]
             position = job.position[frame, task]
-            weight2 = job.weight2[frame, task]
-            for row in range(3):
-                for column in range(3):
-                    work.target[thread, task, 3 * row + column][lane] = matrix[row, column]
-                work.target[thread, task, 9 + row][lane] = position[row]
-            work.target[thread, task, 12][lane] = weight2[0]
-            work.target[thread, task, 13][lane] = weight2[1]
+            weight2 = job.weight2[wp.min(frame, job.weight2.shape[0] - 1), task]
+            for k in range(3):
+                work.target[thread, task, k][lane] = rotation[k + 1]
+                work.target[thread, task, 4 + k][lane] = position[k]
+            work.target[thread, task, 3][lane] = rotation[0]
+            work.target[thread, task, 7][lane] = weight2[0]
+            work.target[thread, task, 8][lane] = weight2[1]
 
     @wp.func
     def next_frame(

@@ -90,10 +90,10 @@ def retarget_clips(
     aimed = [aim for aim in aims if not isinstance(aim, Rejected)]
     if not aimed:
         return [aim for aim in aims if isinstance(aim, Rejected)]
-    targets = join_targets([aim.targets for aim in aimed])
+    targets, shifts = ground_targets(join_targets([aim.targets for aim in aimed]), robot, options.fps, options.ground)
     whole = follow(targets, robot, options)
     done = []
-    for aim, start, stop in zip(aimed, targets.starts, targets.stops, strict=True):
+    for aim, shift, start, stop in zip(aimed, shifts, targets.starts, targets.stops, strict=True):
         own = slice(start, stop)
         done.append(
             Retargeted(
@@ -101,7 +101,7 @@ def retarget_clips(
                 outside=whole.outside.slice(start, stop),
                 fit=whole.fit.slice(start, stop),
                 scale=aim.scale,
-                lift=aim.shift + whole.lift[own],
+                lift=shift + whole.lift[own],
             )
         )
     left = iter(done)
@@ -119,9 +119,10 @@ def body_errors(
     aim = _aim(human, robot, options)
     if isinstance(aim, Rejected):
         raise aim
-    position, rotation = (part[:, list(aim.targets.bodies)] for part in forward_kinematics(robot, motion.qpos))
-    distance = np.linalg.norm(position - aim.targets.position, axis=2)
-    turn = rotations.multiply(rotation, rotations.conjugate(aim.targets.rotation))
+    targets, _ = ground_targets(aim.targets, robot, options.fps, options.ground)
+    position, rotation = (part[:, list(targets.bodies)] for part in forward_kinematics(robot, motion.qpos))
+    distance = np.linalg.norm(position - targets.position, axis=2)
+    turn = rotations.multiply(rotation, rotations.conjugate(targets.rotation))
     angle = np.linalg.norm(rotations.to_rotation_vector(turn), axis=2)
     return dict(zip(robot.segments, distance.T, strict=True)), dict(zip(robot.segments, angle.T, strict=True))
 
@@ -191,12 +192,10 @@ def _follow(targets: Targets, robot: Robot, options: RetargetOptions) -> Followe
 
 @dataclass(frozen=True)
 class _Aim:
-    """What the solver is asked for."""
+    """What the solver is asked for, wherever the floor may be."""
 
     targets: Targets
     scale: float
-    shift: float
-    """How far the floor's height moved the targets upwards [m]."""
     note: str
 
 
@@ -209,8 +208,7 @@ def _aim(human: HumanMotion, robot: Robot, options: RetargetOptions) -> _Aim | R
         return rejected
     if targets.frame_count < 2:
         return Rejected("too_short", "fewer than two frames at the corpus rate", frames=human.frame_count, minimum=2)
-    targets, shift = ground_targets(targets, robot, options.fps, options.ground)
-    return _Aim(targets, scale, shift, human.note)
+    return _Aim(targets, scale, human.note)
 
 
 def warm_up() -> None:

@@ -305,10 +305,10 @@ class _Problem:
         np.subtract(targets.position, self.centre[:, None], out=position, casting="same_kind")
         rotation = targets.rotation.astype(np.float32, copy=False)
         self.base_rotation = rotation[:, self.base]
-        weight2 = np.empty((self.frame_count, len(bodies), 2), np.float32)
-        weight2[:, :, 0], weight2[:, :, 1] = targets.position_weight, targets.rotation_weight
-        weight2 *= weight2
-        self.target_count = np.maximum((weight2 > 0).sum(1, dtype=np.int32), 1)
+        weights = np.broadcast_arrays(targets.position_weight, targets.rotation_weight)
+        weight2 = np.square(np.stack(weights, -1, dtype=np.float32, casting="same_kind"))
+        self.target_count = np.maximum(np.count_nonzero(weight2, axis=-2), 1)
+        weight2 = weight2.reshape(-1, len(bodies), 2)  # of every frame, or one for all
         self.model = _device_model(robot, bodies, device)
         self.targets = {
             "position": self._put(position, wp.vec3),
@@ -412,7 +412,7 @@ def _look_elsewhere(problem: _Problem, state: _State, options: SolverOptions) ->
     for _ in range(options.other_starts):
         joints = np.clip(problem.rest + random.normal(0.0, 0.8, robot.joint_count), robot.lower, robot.upper)
         start.joints = np.broadcast_to(joints, (len(dear), robot.joint_count))
-        found = problem.run(dear, one, one, start)
+        found = problem.run(dear, one, one, start, cost_to_beat=0.9 * state.cost)
         better = found.cost < 0.9 * state.cost[dear]
         state.take(dear[better], found[better])
 
@@ -485,7 +485,7 @@ def _make_device_model(robot: Robot, bodies: tuple[int, ...], device: str) -> An
         ("lower", [0.0, *robot.lower], float),
         ("upper", [0.0, *robot.upper], float),
         ("task_of_body", task_of_body, int),
-        ("axes", Rotation.from_matrix(frames[list(bodies)]).as_quat(), wp.quat),
+        ("axes", Rotation.from_matrix(frames[list(bodies)]).as_quat(), wp.vec4),
     ):
         setattr(model, name, device_array(array, dtype, device))
     return model
