@@ -108,9 +108,18 @@ def _known_skeleton(joints: tuple[str, ...]) -> str:
 
 def known_motion(file: BvhFile, name: str) -> HumanMotion:
     """All joints but Bandai-Namco's joint_Root, whose motion goes into the hips."""
-    kept, skeleton, metre, roles = _known_bones(file.joint_names, file.parents, bone_offsets(file).tobytes(), name)
+    bones = bone_offsets(file)
+    # The root has no bone: its offset is only where the take began, and other takes of the same person share the rest.
+    bones[_roots(file.joint_names, file.parents)] = 0.0
+    kept, skeleton, metre, roles = _known_bones(file.joint_names, file.parents, bones.tobytes(), name)
     position, rotation, note = _world(file, roles, metre, kept, "")
     return HumanMotion(skeleton, position, rotation, file.fps, "file", note)
+
+
+@lru_cache(64)
+def _roots(joints: tuple[str, ...], above: tuple[int, ...]) -> list[int]:
+    """Joints without a bone above them: the root, and what hangs on Bandai-Namco's joint_Root."""
+    return [i for i, parent in enumerate(above) if parent < 0 or joints[parent] == "joint_Root"]
 
 
 @lru_cache(256)
@@ -124,9 +133,7 @@ def _known_bones(
     metre, _ = _metres(joints, above, roles, offsets, None)
     new_index = {joint: i for i, joint in enumerate(kept)}
     parents = tuple(new_index.get(above[joint], -1) for joint in kept)
-    # The root has no bone: its offset is only where the take began.
-    lengths = np.where(np.array(parents)[:, None] < 0, 0.0, offsets[kept] * metre)
-    skeleton = Skeleton(name, tuple(_renamed(joints[joint]) for joint in kept), parents, lengths)
+    skeleton = Skeleton(name, tuple(_renamed(joints[joint]) for joint in kept), parents, offsets[kept] * metre)
     return kept, skeleton, metre, roles
 
 
