@@ -89,6 +89,10 @@ def scan(name: str, root: Path, skeleton: Path | None = None) -> Iterator[Clip]:
     return reader.scan(root, skeleton) if name == "bvh" else reader.scan(root)
 
 
+HANDFUL = 64
+"""Files that a thread hashes at one go: each is done in less time than it takes to hand it over."""
+
+
 def add_keys(clips: pl.DataFrame, roots: dict[str, Path], cache: Path, *, threads: int = 4) -> pl.DataFrame:
     """The clips with a column `clip`: the hash of each file's content.
 
@@ -115,10 +119,14 @@ def add_keys(clips: pl.DataFrame, roots: dict[str, Path], cache: Path, *, thread
         return content
 
     digests: list[str] = []
+    handfuls = [files[start : start + HANDFUL] for start in range(0, len(files), HANDFUL)]
     try:
         with ThreadPoolExecutor(threads) as pool:
-            for start in range(0, len(files), 50_000):
-                digests += pool.map(digest, files[start : start + 50_000])
+            for start in range(0, len(handfuls), 1000):
+                for some in pool.map(
+                    lambda handful: [digest(file) for file in handful], handfuls[start : start + 1000]
+                ):
+                    digests += some
     finally:
         _write_cache(cache, known, fresh)
     keyed = pl.DataFrame(

@@ -172,8 +172,9 @@ def _solve_cold(problem: _Problem, options: SolverOptions) -> _State:
     )
     lengths = np.minimum(options.run_length, problem.stops[problem.clip_of_frame[firsts]] - firsts)
     state = problem.run(firsts, lengths, np.ones(len(firsts), int), problem.cold_start(firsts))
-    _look_elsewhere(problem, state, options)
     _mend_jumps(problem, state, options, firsts)
+    if _look_elsewhere(problem, state, options):
+        _mend_jumps(problem, state, options, firsts)
     return state
 
 
@@ -402,19 +403,21 @@ class _Problem:
         return device_array(array, dtype, self.device)
 
 
-def _look_elsewhere(problem: _Problem, state: _State, options: SolverOptions) -> None:
-    """Solve dear frames from other postures; what is a good deal cheaper stands."""
+def _look_elsewhere(problem: _Problem, state: _State, options: SolverOptions) -> bool:
+    """Solve dear frames from other postures too; the cheapest stands where it is a good deal cheaper. Was there any?"""
     robot, random = problem.robot, np.random.default_rng(0)
     dear = np.flatnonzero(state.cost > options.dear)
-    if not len(dear):
-        return
-    one, start = np.ones(len(dear), int), problem.cold_start(dear)
-    for _ in range(options.other_starts):
-        joints = np.clip(problem.rest + random.normal(0.0, 0.8, robot.joint_count), robot.lower, robot.upper)
-        start.joints = np.broadcast_to(joints, (len(dear), robot.joint_count))
-        found = problem.run(dear, one, one, start, cost_to_beat=0.9 * state.cost)
-        better = found.cost < 0.9 * state.cost[dear]
-        state.take(dear[better], found[better])
+    if not (len(dear) and options.other_starts):
+        return False
+    others = problem.rest + random.normal(0.0, 0.8, (options.other_starts, robot.joint_count))
+    frames, one = np.tile(dear, len(others)), np.ones(len(dear) * len(others), int)
+    start = problem.cold_start(frames)
+    start.joints = np.repeat(np.clip(others, robot.lower, robot.upper), len(dear), axis=0)
+    found = problem.run(frames, one, one, start, cost_to_beat=0.9 * state.cost)
+    cheapest = found.cost.reshape(len(others), -1).argmin(0) * len(dear) + np.arange(len(dear))
+    better = found.cost[cheapest] < 0.9 * state.cost[dear]
+    state.take(dear[better], found[cheapest[better]])
+    return bool(better.any())
 
 
 def _mend_jumps(problem: _Problem, state: _State, options: SolverOptions, run_starts: Int[np.ndarray, " R"]) -> None:
