@@ -15,9 +15,10 @@ import numpy as np
 import warp as wp
 from jaxtyping import Bool, Float
 
-from corpus.posture import GROUND_POINTS, Postures
+from corpus.posture import FAR, GROUND_POINTS, Postures
 from corpus.robot import Robot
 from corpus.warp_tools import from_rotation_vector, multiply, rotate, rotation_vector, view
+from retarget.ground import balls_of, lowest_of
 from retarget.solver import Targets
 
 
@@ -41,6 +42,8 @@ class FootingOptions:
     """A foot levels out, or rolls off, over this time [s]."""
     hold_weight: float = 8.0
     """How many times more the place of a standing foot counts than that of a swinging one."""
+    rest_weight: float = 3.0
+    """How many times more the place of a hand, elbow or knee that rests on the floor counts than otherwise."""
     level_weight: float = 7.0
     """How many times more the orientation of a foot on heel and toe counts than that of others."""
 
@@ -90,6 +93,51 @@ def hold_feet(
         targets, position=position, rotation=rotation, position_weight=weights[0], rotation_weight=weights[1]
     )
     return held, np.concatenate(stands, 1).astype(bool)
+
+
+def hold_limbs(targets: Targets, robot: Robot, fps: float, options: FootingOptions = FootingOptions()) -> Targets:
+    """Targets that hold hands, elbows and knees where they rest on the floor: what was low and slow stays where it was on
+    average, and comes and goes over `lead_s`; heights are left alone.
+
+    Only who is low with such a part can rest on it; all others' targets are given back as they are.
+    """
+    feet = {robot.body(body) for body, _ in robot.ground_points.values()}
+    shape = targets.position.shape[:2]
+    position, weight = targets.position, targets.position_weight
+    limits = wp.vec4d(options.low, options.high, options.slow / fps, options.fast / fps)
+    frames = [max(1, round(seconds * fps)) for seconds in (options.shortest_s, options.lead_s, options.level_s)]
+    for target, body in enumerate(targets.bodies):
+        balls = balls_of(robot, body)
+        if body == 0 or body in feet or balls is None or not np.any(targets.position_weight[..., target]):
+            continue
+        near = targets.position[:, target, 2] < options.low + REACH
+        if not near.any():
+            continue
+        spots = targets.position[:, target].copy()
+        spots[:, 2] = FAR
+        spots[near, 2] = lowest_of(targets.position[near, target], targets.rotation[near, target], *balls)
+        shift, share = np.zeros_like(spots), np.zeros((len(spots), 2))
+        flags = wp.zeros((len(spots), 2), dtype=int, device="cpu")
+        wp.launch(
+            _rest,
+            dim=len(targets.starts),
+            inputs=[
+                view(targets.starts, int), view(targets.stops, int), limits, options.drift, *frames,
+                view(spots, wp.vec3d), view(np.tile([1.0, 0, 0, 0], (len(spots), 1)), wp.vec4d),
+            ],
+            outputs=[flags, view(shift, wp.vec3d), view(share, wp.float64)],
+            device="cpu",
+        )  # fmt: skip
+        if share.any():
+            if position is targets.position:
+                position, weight = position.copy(), np.array(np.broadcast_to(weight, shape), np.float32)
+            position[:, target] += shift
+            weight[:, target] *= 1 + (options.rest_weight - 1) * share[:, 0]
+    return targets if position is targets.position else replace(targets, position=position, position_weight=weight)
+
+
+REACH = 0.25
+"""What a target may lie above the lowest point of its body [m]."""
 
 
 def _end(targets: Targets, robot: Robot, name: str) -> tuple[int, Float[np.ndarray, "3"]]:
@@ -424,3 +472,38 @@ def _hold(
     level_feet(first, last, toe - heel, level, stands, anchors, rotation, flags, values)
     hold_points(first, last, heel, toe, sole, lead, stands, anchors, rotation, position, flags, values)
     share_of_stands(first, last, level, stands, share)
+
+
+@wp.kernel
+def _rest(
+    starts: wp.array(dtype=int),
+    ends: wp.array(dtype=int),
+    limits: wp.vec4d,
+    drift: wp.float64,
+    shortest: int,
+    lead: int,
+    level: int,
+    spots: wp.array(dtype=wp.vec3d),
+    unturned: wp.array(dtype=wp.vec4d),
+    flags: wp.array2d(dtype=int),
+    shift: wp.array(dtype=wp.vec3d),
+    share: wp.array2d(dtype=wp.float64),
+):
+    clip = wp.tid()
+    first = starts[clip]
+    last = ends[clip] - 1
+    find_stands(0, wp.vec3d(), first, last, limits, drift, shortest, spots, unturned, flags)
+    drop_short(0, first, last, shortest, flags)
+    t = first
+    while t <= last:
+        total = wp.vec3d(f64(0.0), f64(0.0), f64(0.0))
+        stop = t
+        while stop <= last and flags[wp.min(stop, last), 0] > 0:
+            total += spots[stop]
+            stop += 1
+        for k in range(t, stop):
+            away = total / f64(stop - t) - spots[k]
+            shift[k] = wp.vec3d(away[0], away[1], f64(0.0))
+        t = stop + 1
+    bridge(shift, flags, first, last, lead)
+    share_of_stands(first, last, level, flags, share)

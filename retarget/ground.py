@@ -70,8 +70,8 @@ def _raise_off_floor(position: Float[np.ndarray, "T K 3"], targets: Targets, rob
     if not len(low):
         return
     for target, body in enumerate(targets.bodies):
-        if (balls := _balls(robot, body)) is not None:
-            lowest = _lowest(position[low, target], targets.rotation[low, target], *balls)
+        if (balls := balls_of(robot, body)) is not None:
+            lowest = lowest_of(position[low, target], targets.rotation[low, target], *balls)
             position[low, target, 2] += np.maximum(-lowest, 0.0)
 
 
@@ -117,7 +117,7 @@ def _hip_height(robot: Robot) -> float:
 _HEIGHTS: dict[int, tuple[Robot, float]] = {}
 
 
-def _balls(robot: Robot, body: int) -> tuple[Float[np.ndarray, "P 3"], Float[np.ndarray, " P"]] | None:
+def balls_of(robot: Robot, body: int) -> tuple[Float[np.ndarray, "P 3"], Float[np.ndarray, " P"]] | None:
     """Ends and radii of a body's capsules, kept from call to call beside their robot."""
     key = id(robot), body
     if key not in _BALLS:
@@ -167,12 +167,12 @@ def _soles(targets: Targets, robot: Robot) -> tuple[list[int], Float[np.ndarray,
         name, heel = robot.ground_points[f"{side}_heel"]
         foot = targets.bodies.index(robot.body(name))
         points = np.concatenate([heel, robot.ground_points[f"{side}_toe"][1]])
-        heights.append(_lowest(targets.position[:, foot], targets.rotation[:, foot], points))
+        heights.append(lowest_of(targets.position[:, foot], targets.rotation[:, foot], points))
         feet.append(foot)
     return feet, np.stack(heights, 1)
 
 
-def _lowest(
+def lowest_of(
     origin: Float[np.ndarray, "T 3"],
     turn: Float[np.ndarray, "T 4"],
     points: Float[np.ndarray, "P 3"],

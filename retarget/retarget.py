@@ -19,7 +19,7 @@ from corpus.motion import CORPUS_FPS, HumanMotion, RobotMotion
 from corpus.posture import Postures, join_postures, postures
 from corpus.quality import Fit
 from corpus.robot import Robot, forward_kinematics
-from retarget.footing import FootingOptions, hold_feet
+from retarget.footing import FootingOptions, hold_feet, hold_limbs
 from retarget.ground import GroundOptions, ground_targets, lift_off_floor
 from retarget.smooth import SmoothOptions, smooth
 from retarget.solver import Near, SolverOptions, Targets, join_targets, solve
@@ -167,6 +167,7 @@ def _follow(targets: Targets, robot: Robot, options: RetargetOptions) -> Followe
     guide = smooth(robot, first, targets.starts, options.fps, options.guide)
     found = postures(robot, guide)
     held, stands = hold_feet(targets, robot, options.fps, found, options.footing)
+    held = hold_limbs(held, robot, options.fps, options.footing)
     base = targets.bodies.index(0)
     held.position[:, base], held.position_weight[:, base] = guide[:, :3], options.guide_root_weight
     clear = (

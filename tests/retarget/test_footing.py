@@ -10,7 +10,7 @@ import pytest
 from corpus import rotations
 from corpus.posture import postures
 from corpus.robot import forward_kinematics
-from retarget.footing import FootingOptions, hold_feet
+from retarget.footing import FootingOptions, hold_feet, hold_limbs
 from retarget.solver import Targets, join_targets
 
 FPS = 50.0
@@ -99,3 +99,29 @@ def test_clips_end_to_end_are_held_as_alone(g1):
     alone, own = hold_feet(join_targets([short]), g1, FPS, postures(g1, qpos[40:120]))
     assert np.array_equal(stands[150:], own)
     assert np.abs(both.position[150:] - alone.position).max() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_hand_that_rests_on_the_floor_stays_there_and_comes_and_goes_smoothly(g1):
+    """It comes down, creeps about by some millimetres for a second, and is taken up again."""
+    wrist = g1.body("left_wrist_yaw_link")
+    t = np.arange(150) / FPS
+    height = 0.045 + 0.4 * np.clip(np.abs(t - 1.5) - 0.5, 0, None)
+    creep = 0.008 * np.sin(2 * np.pi * t)
+    position = np.zeros((150, 2, 3))
+    position[:, 0, 2] = 0.3
+    position[:, 1] = np.stack([0.4 + creep, 0.2 + 0 * t, height], 1)
+    rotation = np.tile([1.0, 0.0, 0.0, 0.0], (150, 2, 1))
+    targets = Targets((0, wrist), position, rotation, np.array([20.0, 25.0]), np.ones(2))
+    held = hold_limbs(targets, g1, FPS)
+    rests = np.abs(t - 1.5) < 0.45
+    assert np.ptp(held.position[rests, 1, 0]) < 1e-9 < np.ptp(targets.position[rests, 1, 0])
+    assert np.array_equal(held.position[:, 1, 2], targets.position[:, 1, 2])
+    assert np.array_equal(held.position[:, 0], targets.position[:, 0])
+    step = np.abs(np.diff(held.position[:, 1, 0])).max()
+    assert step < 2 * np.abs(np.diff(creep)).max()
+    assert held.position_weight[75, 1] > 50 and held.position_weight[0, 1] == 25.0
+
+
+def test_who_stands_has_no_hands_to_hold(g1):
+    _, targets = step(g1)
+    assert hold_limbs(targets, g1, FPS) is targets
