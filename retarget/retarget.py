@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from corpus import rotations
+from corpus.dynamics import dynamics
 from corpus.errors import Rejected
 from corpus.g1 import G1
 from corpus.motion import CORPUS_FPS, HumanMotion, RobotMotion
@@ -218,4 +219,6 @@ def warm_up() -> None:
     feet = [G1.body(body) for body, _ in (G1.ground_points["left_heel"], G1.ground_points["right_heel"])]
     targets = Targets((0, *feet), position, turn, np.ones(3), np.ones(3))
     qpos = smooth(G1, solve(G1, targets).qpos, [0], CORPUS_FPS)
-    hold_feet(targets, G1, CORPUS_FPS, postures(G1, qpos))
+    outside = postures(G1, qpos)
+    hold_feet(targets, G1, CORPUS_FPS, outside)
+    dynamics(G1, qpos, CORPUS_FPS, outside, np.ones((4, 4), np.uint8))
