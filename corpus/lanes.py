@@ -485,6 +485,44 @@ def lane_algebra(lanes: int) -> SimpleNamespace:
         a[thread, row, first + 8] = m.zz
 
     @wp.func
+    def load_row(a: wp.array2d(dtype=V), row: int) -> M3:
+        r = M3()
+        r.xx = a[row, 0]
+        r.xy = a[row, 1]
+        r.xz = a[row, 2]
+        r.yx = a[row, 3]
+        r.yy = a[row, 4]
+        r.yz = a[row, 5]
+        r.zx = a[row, 6]
+        r.zy = a[row, 7]
+        r.zz = a[row, 8]
+        return r
+
+    @wp.func
+    def store_row(a: wp.array2d(dtype=V), row: int, m: M3):
+        a[row, 0] = m.xx
+        a[row, 1] = m.xy
+        a[row, 2] = m.xz
+        a[row, 3] = m.yx
+        a[row, 4] = m.yy
+        a[row, 5] = m.yz
+        a[row, 6] = m.zx
+        a[row, 7] = m.zy
+        a[row, 8] = m.zz
+
+    @wp.func
+    def times_quaternion(a: wp.array2d(dtype=V), row: int, q: wp.vec4, to: wp.array2d(dtype=V), out_row: int):
+        """A quaternion times one that is the same in all lanes, their scalars last; they may be the same memory."""
+        x = a[row, 0]
+        y = a[row, 1]
+        z = a[row, 2]
+        w = a[row, 3]
+        to[out_row, 0] = scale_add(w, q[0], scale_add(x, q[3], scale_add(y, q[2], scale(z, -q[1]))))
+        to[out_row, 1] = scale_add(w, q[1], scale_add(y, q[3], scale_add(z, q[0], scale(x, -q[2]))))
+        to[out_row, 2] = scale_add(w, q[2], scale_add(z, q[3], scale_add(x, q[1], scale(y, -q[0]))))
+        to[out_row, 3] = scale_add(w, q[3], scale_add(x, -q[0], scale_add(y, -q[1], scale(z, -q[2]))))
+
+    @wp.func
     def gather3(a: wp.array3d(dtype=V), thread: int, row: int, first: int, v: V3):
         a[thread, row, first] = add(a[thread, row, first], v.x)
         a[thread, row, first + 1] = add(a[thread, row, first + 1], v.y)

@@ -54,45 +54,6 @@ def rotate(q: wp.vec4d, v: wp.vec3d) -> wp.vec3d:
 
 
 @wp.func
-def sine_ratio(t: wp.float64, far: wp.float64) -> wp.float64:
-    """sin(tθ) / sin θ where far = 1 − cos θ ≤ 0.05, as between frames of motion: eight terms of a series in `far`, exact to
-    1e-12 (Eberly, A Fast and Accurate Algorithm for Computing SLERP)."""
-    square = t * t
-    total = wp.float64(1.0)
-    total = far * total * (wp.float64(8.0 / 17.0) - square * wp.float64(1.0 / 136.0)) + wp.float64(1.0)
-    total = far * total * (wp.float64(7.0 / 15.0) - square * wp.float64(1.0 / 105.0)) + wp.float64(1.0)
-    total = far * total * (wp.float64(6.0 / 13.0) - square * wp.float64(1.0 / 78.0)) + wp.float64(1.0)
-    total = far * total * (wp.float64(5.0 / 11.0) - square * wp.float64(1.0 / 55.0)) + wp.float64(1.0)
-    total = far * total * (wp.float64(4.0 / 9.0) - square * wp.float64(1.0 / 36.0)) + wp.float64(1.0)
-    total = far * total * (wp.float64(3.0 / 7.0) - square * wp.float64(1.0 / 21.0)) + wp.float64(1.0)
-    total = far * total * (wp.float64(2.0 / 5.0) - square * wp.float64(1.0 / 10.0)) + wp.float64(1.0)
-    total = far * total * (wp.float64(1.0 / 3.0) - square * wp.float64(1.0 / 3.0)) + wp.float64(1.0)
-    return t * total
-
-
-@wp.func
-def slerp(a: wp.vec4d, b: wp.vec4d, t: wp.float64) -> wp.vec4d:
-    """From `a` to `b` along the shorter arc."""
-    one = wp.float64(1.0)
-    near = wp.dot(a, b)
-    if near < wp.float64(0.0):
-        b = -b
-        near = -near
-    wa = one - t
-    wb = t
-    far = one - near
-    if far > wp.float64(0.05):
-        angle = wp.acos(near)
-        sine = wp.sin(angle)
-        wa = wp.sin(wa * angle) / sine
-        wb = wp.sin(t * angle) / sine
-    else:
-        wa = sine_ratio(wa, far)
-        wb = sine_ratio(t, far)
-    return wp.normalize(a * wa + b * wb)
-
-
-@wp.func
 def rotation_vector(q: wp.vec4d) -> wp.vec3d:
     """Axis times angle, the shorter way round."""
     v = wp.vec3d(q[1], q[2], q[3])
