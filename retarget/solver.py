@@ -152,7 +152,8 @@ def solve(
     in a worse minimum: it is solved again from its neighbour, and the cheaper stands.
 
     With `near` every frame starts from its own posture there, is drawn to it, and stays in its minimum; where it says so,
-    capsules keep off the floor (z = 0) and off each other. Where none would touch, that changes nothing.
+    capsules keep off the floor (z = 0) and off each other, and frames follow the one before. Where none would touch, that
+    changes nothing.
     """
     if 0 not in targets.bodies:
         raise ValueError("Body 0, the base, needs a target.")
@@ -184,7 +185,12 @@ def _solve_near(problem: _Problem, near: Near, options: SolverOptions) -> _State
         return problem.run_each(np.arange(problem.frame_count), start, near)
     touching, free = np.flatnonzero(near.clear), np.flatnonzero(~near.clear)
     order = np.argsort(np.concatenate([touching, free]))
-    parts = [problem.run_each(touching, start[touching], near, clear=True)]
+    # One after another: who pushes off the floor could go either way, and goes the way of the frame before.
+    begins = np.diff(touching, prepend=-2) != 1
+    begins |= np.isin(touching, problem.starts)
+    firsts = touching[begins]
+    lengths = np.diff(np.append(np.flatnonzero(begins), len(touching)))
+    parts = [problem.run(firsts, lengths, np.ones(len(firsts), int), start[firsts], near=near, clear=True)]
     if len(free):
         parts.append(problem.run_each(free, start[free], near))
     return _State(*(np.concatenate(part)[order] for part in zip(*(vars(p).values() for p in parts), strict=True)))
@@ -324,10 +330,10 @@ class _Problem:
         joints = np.broadcast_to(joints, (count, len(joints)))
         return _Posture(np.zeros((count, 3)), self.base_rotation[frames], joints)
 
-    def run_each(self, frames: Int[np.ndarray, " R"], start: _Posture, near: Near, *, clear: bool = False) -> _State:
+    def run_each(self, frames: Int[np.ndarray, " R"], start: _Posture, near: Near) -> _State:
         """Solve these frames, each from its own start."""
         ones = np.ones(len(frames), int)
-        return self.run(frames, ones, ones, start, near=near, clear=clear)
+        return self.run(frames, ones, ones, start, near=near)
 
     def run(
         self,

@@ -136,7 +136,7 @@ def test_where_nothing_touches_it_changes_nothing(g1):
     targets = targets_of(g1, qpos)
     plain = solve(g1, targets, OPTIONS, near=Near(qpos, WEIGHT))
     clear = solve(g1, targets, OPTIONS, near=Near(qpos, WEIGHT, np.ones(5, bool)))
-    assert np.array_equal(plain.qpos, clear.qpos)
+    assert np.abs(plain.qpos - clear.qpos).max() < 1e-4
 
 
 def test_only_frames_that_are_asked_for_are_kept_clear(g1, lying):
@@ -145,7 +145,8 @@ def test_only_frames_that_are_asked_for_are_kept_clear(g1, lying):
     plain = solve(g1, targets, OPTIONS, near=Near(lying, WEIGHT)).qpos
     every = solve(g1, targets, OPTIONS, near=Near(lying, WEIGHT, np.ones(12, bool))).qpos
     some = solve(g1, targets, OPTIONS, near=Near(lying, WEIGHT, asked)).qpos
-    assert np.array_equal(some, np.where(asked[:, None], every, plain))
+    assert np.abs(some - np.where(asked[:, None], every, plain)).max() < 1e-3
+    assert np.abs(every - plain).max() > 0.02
 
 
 def test_one_lane_keeps_as_clear_as_sixteen(g1, arms_in_trunk, lying, monkeypatch):
