@@ -45,6 +45,8 @@ MEASURES: dict[str, tuple[str, str]] = {
 """Title and unit of each column of `corpus.schema.QUALITY`; the exact definitions stand in `corpus/quality.py`."""
 
 KEPT, REJECTED = "#2f6fb0", "#d08a3e"
+NAMES = {"source", "reason", "what"}
+"""Columns of short words of our own, which are not broken."""
 REJECT_ROWS = 60
 """Most left-out clips listed one by one."""
 
@@ -58,7 +60,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 tr.total td { font-weight: 600; border-top: 1px solid #9aa3ad; }
 div.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1.2rem; }
 figure { margin: 0 0 1.2rem; } figcaption { color: #39424b; font-size: .85rem; } svg { max-width: 100%; height: auto; }
-pre { background: #f3f5f7; padding: .8rem; overflow-x: auto; } .path { overflow-wrap: anywhere; }
+pre { background: #f3f5f7; padding: .8rem; overflow-x: auto; } .path { overflow-wrap: anywhere; } .name { white-space: nowrap; }
 """
 
 
@@ -246,7 +248,10 @@ def _figure(title: str, unit: str, drawing: str) -> str:
 def _table(columns: list[str], rows: list[list[str]], *, numeric: int | None = None, total: bool = False) -> str:
     """Columns from `numeric` on are numbers; the last row may be a total."""
     kinds = [
-        " class='number'" if numeric is not None and i >= numeric else " class='path'" for i in range(len(columns))
+        " class='number'"
+        if numeric is not None and i >= numeric
+        else f" class='{'name' if column in NAMES else 'path'}'"
+        for i, column in enumerate(columns)
     ]
     head = "".join(f"<th{kind}>{escape(column)}</th>" for kind, column in zip(kinds, columns, strict=True))
     body = []
