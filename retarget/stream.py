@@ -73,7 +73,7 @@ class Stream:
         fps /= self.every
         self.robot, self.fps, self.options = robot, fps, options
         how = options.retarget
-        self.maker = TargetMaker(skeleton, robot, hands_near=how.hands_near)
+        self.maker = TargetMaker(skeleton, robot, hands_near=how.hands_near, hips_near=how.hips_near)
         self.joint_count = len(skeleton.joint_names)
         first = replace(how.first, first_iterations=2 * options.iterations)
         self.first = FrameSolver(robot, self.maker.bodies, first)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from corpus import rotations
 from corpus.errors import Rejected
@@ -54,12 +54,12 @@ class Proportions:
 
 
 def build_targets(
-    human: HumanMotion, robot: Robot, fps: float, *, hands_near: float = HANDS_NEAR
+    human: HumanMotion, robot: Robot, fps: float, *, hands_near: float = HANDS_NEAR, hips_near: float = 0.0
 ) -> tuple[Targets, float]:
     """Targets at `fps` [Hz], and the scale robot leg / human leg.
 
-    Where the person's wrists come nearer to each other than `hands_near` [m], those of the robot do likewise: arms rebuilt from
-    wider shoulders would clap past each other.
+    Where the person's hands come nearer to each other than `hands_near` [m] or, elbows bent, to a hip than `hips_near`, those of
+    the robot do likewise: arms rebuilt from wider shoulders would clap past each other, and hang beside hips they rest on.
     """
     body = _measured(human.skeleton, robot)
     joints, position, rotation = body.joints, human.position, human.rotation
@@ -67,30 +67,63 @@ def build_targets(
         position, rotation = band_limit(position[:, joints], rotation[:, joints], human.fps, fps)
         joints = list(range(len(joints)))
     times = sample_times(human.frame_count, human.fps, fps)
-    left, right = (joints[target] for target in body.wrists)
-    apart = position[:, right] - position[:, left]
+    arms = position[:, np.array(joints)[body.arms]]
     position, rotation = body.places.at(position, rotation, joints, times)
-    _bring_together(position, body, apart, times, hands_near)
+    _keep_hands(position, body, arms, times, hands_near, hips_near)
     return _targets(robot, position, rotation), body.scale
 
 
-def _bring_together(
+def _keep_hands(
     position: Float[np.ndarray, "S K 3"],
     body: _Measured,
-    apart: Float[np.ndarray, "T 3"],
+    arms: Float[np.ndarray, "T 2 4 3"],
     times: Float[np.ndarray, " S"],
-    near: float,
+    hands_near: float,
+    hips_near: float,
 ) -> None:
-    """Move wrists about their middle so that they are as far apart as the person's, scaled; wholly from `near` / 2 on."""
-    if not (np.einsum("ta,ta->t", apart, apart) < near**2).any():
-        return
-    apart = np.stack([np.interp(times, np.arange(len(apart)), axis) for axis in apart.T], 1)
-    share = np.clip(2 - 2 * np.linalg.norm(apart, axis=1) / near, 0.0, 1.0)[:, None]
-    share = share**2 * (3 - 2 * share)
-    left, right = body.wrists
-    correction = share * (body.arm_scale * apart - (position[:, right] - position[:, left])) / 2
-    position[:, left] -= correction
-    position[:, right] += correction
+    """Move wrists to where the person's hands have them, scaled: on a hip, then about their middle to each other.
+
+    `arms` are the person's hips, shoulders, elbows and wrists, left and right. Straight arms that hang by the hips do not count.
+    """
+    hip, shoulder, elbow, wrist = np.moveaxis(arms, 2, 0)
+    if hips_near:
+        upper, lower, way = elbow - shoulder, wrist - elbow, wrist - hip
+        distance = np.linalg.norm(way, axis=2)
+        stretch = np.einsum("tsa,tsa->ts", upper, lower)
+        stretch /= np.maximum(np.linalg.norm(upper, axis=2) * np.linalg.norm(lower, axis=2), 1e-9)
+        rests = _rise(3 - 3 * distance / hips_near) * _rise((BENT[0] - stretch) / (BENT[0] - BENT[1]))
+        # As far off as the person's, scaled, but not inside the robot's hip, which is thicker.
+        way *= (np.maximum(body.arm_scale * distance, body.hip_radius) / np.maximum(distance, 1e-9))[:, :, None]
+        for side, (own_hip, own_wrist) in enumerate(body.arms[:, [0, 3]]):
+            if rests[:, side].any():
+                share = _at(times, rests[:, side, None])
+                goal = position[:, own_hip] + _at(times, way[:, side])
+                position[:, own_wrist] += share * (goal - position[:, own_wrist])
+    apart = wrist[:, 1] - wrist[:, 0]
+    gap = np.linalg.norm(apart, axis=1)
+    if (gap < hands_near).any():
+        left, right = body.arms[:, 3]
+        share, way = _at(times, _rise(2 - 2 * gap / hands_near)[:, None]), _at(times, apart)
+        correction = share * (body.arm_scale * way - (position[:, right] - position[:, left])) / 2
+        position[:, left] -= correction
+        position[:, right] += correction
+
+
+BENT = (np.cos(np.radians(45)), np.cos(np.radians(70)))
+"""Elbows begin to be bent, and are."""
+
+
+def _rise(x: np.ndarray) -> np.ndarray:
+    """Smoothly from 0 at 0 to 1 at 1."""
+    x = np.clip(x, 0.0, 1.0)
+    return x * x * (3 - 2 * x)
+
+
+def _at(times: Float[np.ndarray, " S"], x: Float[np.ndarray, "T C"]) -> Float[np.ndarray, "S C"]:
+    """Values between frames, linear."""
+    low = np.minimum(times.astype(int), max(len(x) - 2, 0))
+    share = (times - low)[:, None]
+    return x[low] + share * (x[np.minimum(low + 1, len(x) - 1)] - x[low])
 
 
 def _targets(robot: Robot, position: Float[np.ndarray, "T K 3"], rotation: Float[np.ndarray, "T K 4"]) -> Targets:
@@ -107,10 +140,10 @@ def _targets(robot: Robot, position: Float[np.ndarray, "T K 3"], rotation: Float
 class TargetMaker:
     """Targets of one frame at a time, with everything made ready beforehand."""
 
-    def __init__(self, skeleton: Skeleton, robot: Robot, *, hands_near: float = HANDS_NEAR):
+    def __init__(self, skeleton: Skeleton, robot: Robot, *, hands_near: float = HANDS_NEAR, hips_near: float = 0.0):
         body = _measured(skeleton, robot)
-        self.body, self.hands_near = body, hands_near
-        self.wrists = [body.joints[target] for target in body.wrists]
+        self.body, self.near = body, (hands_near, hips_near)
+        self.arms = np.array(body.joints)[body.arms]
         count = len(skeleton.joint_names)
         # Between two frames that are the same nothing is to interpolate.
         self.position, self.rotation = np.zeros((2, count, 3)), np.zeros((2, count, 4))
@@ -125,8 +158,7 @@ class TargetMaker:
     ) -> tuple[Float[np.ndarray, "K 3"], Float[np.ndarray, "K 4"]]:
         self.position[:], self.rotation[:] = position, rotation
         self.command.launch()
-        left, right = self.wrists
-        _bring_together(self.targets.position, self.body, position[None, right] - position[left], _NOW, self.hands_near)
+        _keep_hands(self.targets.position, self.body, position[None, self.arms], _NOW, *self.near)
         return self.targets.position[0].copy(), self.targets.rotation[0].copy()
 
 
@@ -145,8 +177,10 @@ class _Measured:
     """Robot leg length / human leg length."""
     arm_scale: float
     """The same of the arms."""
-    wrists: tuple[int, int]
-    """Which targets are the left and the right wrist."""
+    hip_radius: float
+    """A wrist is at least so far from the hip's centre with the hand on it [m]."""
+    arms: Int[np.ndarray, "2 4"]
+    """Which targets are hip, shoulder, elbow and wrist, left and right."""
 
 
 def _measured(skeleton: Skeleton, robot: Robot) -> _Measured:
@@ -181,7 +215,8 @@ def _measure(skeleton: Skeleton, robot: Robot) -> _Measured:
         places=packed,
         scale=scale,
         arm_scale=body.arm / _arm(skeleton, table),
-        wrists=(roles.index("left_wrist"), roles.index("right_wrist")),
+        hip_radius=_thickest(robot, ("pelvis", "left_hip")) + _thickest(robot, ("left_elbow", "left_wrist")),
+        arms=np.array([[roles.index(f"{s}_{role}") for role in ("hip", "shoulder", "elbow", "wrist")] for s in SIDES]),
     )
 
 
@@ -261,6 +296,12 @@ def _person(skeleton: Skeleton, table: Correspondence) -> Proportions:
     if not 0.3 < person.leg < 1.5:
         raise Rejected("bad_unit", "legs are 0.3 to 1.5 m long", leg_m=round(person.leg, 4))
     return person
+
+
+def _thickest(robot: Robot, roles: tuple[str, ...]) -> float:
+    """The largest radius of these bodies' capsules [m]."""
+    bodies = {robot.body(robot.segments[role]) for role in roles}
+    return max((capsule.radius for capsule in robot.capsules if capsule.body in bodies), default=0.0)
 
 
 def _arm(skeleton: Skeleton, table: Correspondence) -> float:

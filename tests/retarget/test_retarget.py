@@ -18,6 +18,7 @@ from corpus.skeleton import forward_kinematics as skeleton_kinematics
 from corpus.sources.synthetic_moves import human_motion
 from retarget import retarget as module
 from retarget.retarget import RetargetOptions, retarget
+from retarget.targets import build_targets
 
 # A person of round numbers in SMPL's frames (x left, y up, z forward), T-pose.
 NAMES = [
@@ -311,3 +312,21 @@ def test_hands_that_clap_meet_in_the_middle(g1, monkeypatch):
         gaps[kept] = np.linalg.norm(at["right_wrist_yaw_link"] - at["left_wrist_yaw_link"], axis=1)[: len(apart)]
     assert (gaps[0.3] - gaps[0.0])[near].mean() < -0.02
     assert np.abs(gaps[0.3] - gaps[0.0])[apart > 0.35].max() < 0.02
+
+
+def test_hands_on_hips_are_asked_to_be_there_where_that_is_wanted(g1):
+    """Upper arms 45° off, elbows bent by 87°: the person's wrists are 15 cm from the hips' centres. Hanging arms are left alone."""
+    arms = {"shoulder": np.array([0, 0, -np.pi / 4]), "elbow": np.array([0, 0, -1.513])}
+    human = pose({f"left_{k}": v for k, v in arms.items()} | {f"right_{k}": -v for k, v in arms.items()})
+    away = np.linalg.norm(human.position[0, NAMES.index("left_wrist")] - human.position[0, NAMES.index("left_hip")])
+    distance = {}
+    for near in (0.0, 0.3):
+        targets, _ = build_targets(human, g1, 50.0, hips_near=near)
+        wrist, hip = (targets.bodies.index(g1.body(f"left_{link}_link")) for link in ("wrist_yaw", "hip_yaw"))
+        distance[near] = np.linalg.norm(targets.position[0, wrist] - targets.position[0, hip])
+    # Scaled as the arm is (0.37 of 0.51 m), which is just outside the robot's hip and hand of 7 and 3.5 cm.
+    assert away == pytest.approx(0.147, abs=0.001)
+    assert distance[0.3] == pytest.approx(max(0.723 * away, 0.105), abs=0.002) and distance[0.0] > distance[0.3] + 0.05
+    hanging = {"left_shoulder": np.array([0, 0, -1.5]), "right_shoulder": np.array([0, 0, 1.5])}
+    one, other = (build_targets(pose(hanging), g1, 50.0, hips_near=near)[0].position for near in (0.0, 0.3))
+    assert np.array_equal(one, other)
