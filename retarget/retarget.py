@@ -20,6 +20,7 @@ from corpus.motion import CORPUS_FPS, HumanMotion, RobotMotion
 from corpus.posture import Postures, join_postures, postures
 from corpus.quality import Fit
 from corpus.robot import Robot, forward_kinematics
+from corpus.sources.synthetic_moves import human_motion
 from retarget.footing import FootingOptions, hold_feet, hold_limbs
 from retarget.ground import GroundOptions, ground_targets, lift_off_floor
 from retarget.smooth import SmoothOptions, smooth
@@ -220,10 +221,6 @@ def _aim(human: HumanMotion, robot: Robot, options: RetargetOptions) -> _Aim | R
 
 def warm_up() -> None:
     """Compile the kernels once, so that processes started afterwards find them in Warp's cache."""
-    position, turn = np.zeros((4, 3, 3)), np.tile([1.0, 0.0, 0.0, 0.0], (4, 3, 1))
-    feet = [G1.body(body) for body, _ in (G1.ground_points["left_heel"], G1.ground_points["right_heel"])]
-    targets = Targets((0, *feet), position, turn, np.ones(3), np.ones(3))
-    qpos = smooth(G1, solve(G1, targets).qpos, [0], CORPUS_FPS)
-    outside = postures(G1, qpos)
-    hold_feet(targets, G1, CORPUS_FPS, outside)
-    dynamics(G1, qpos, CORPUS_FPS, outside, np.ones((4, 4), np.uint8))
+    done = retarget(human_motion("walk", seconds=0.2))
+    contact = np.ones((done.motion.frame_count, 4), np.uint8)
+    dynamics(G1, done.motion.qpos, CORPUS_FPS, done.outside, contact)
