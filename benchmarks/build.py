@@ -194,7 +194,7 @@ def _targets(human: HumanMotion, frame_limit: int) -> Targets:
     options = Recipe().retarget
     targets, _ = build_targets(human, G1, options.fps)
     targets, _ = ground_targets(targets, G1, options.fps, options.ground)
-    return replace(targets, position=targets.position[:frame_limit], rotation=targets.rotation[:frame_limit])
+    return targets.part(0, frame_limit)
 
 
 def _spread(names: list[str], count: int) -> list[str]:

@@ -158,9 +158,7 @@ def _run(
     work.body, work.hull = memory
     torque, result = empty(robot.joint_count, blocks), empty(10, blocks)
     inputs = [vectors(pose), vectors(rate), vectors(acceleration), vectors(ground)]
-    wp.launch(
-        kernel.measure, dim=threads, inputs=[*inputs, machine.model, work, torque, result, threads], device=device
-    )
+    wp.launch(kernel.measure, dim=threads, inputs=[*inputs, machine, work, torque, result, threads], device=device)
     return tuple(array.numpy().reshape(len(array), -1)[:, :frame_count] for array in (torque, result))
 
 
@@ -183,24 +181,8 @@ class MachineModel:
     whole_mass: float
 
 
-@dataclass(frozen=True)
-class _Machine:
-    robot: Robot
-    model: MachineModel
-
-
-_MACHINES: dict[tuple[int, str], _Machine] = {}
-
-
-def _machine(robot: Robot, device: str) -> _Machine:
-    """From the cache; a machine holds its robot, so that the id cannot become another's."""
-    key = id(robot), device
-    if key not in _MACHINES:
-        _MACHINES[key] = _make_machine(robot, device)
-    return _MACHINES[key]
-
-
-def _make_machine(robot: Robot, device: str) -> _Machine:
+@functools.cache
+def _machine(robot: Robot, device: str) -> MachineModel:
     frames, offset, fixed = lane_tree(robot)
     feet = np.array(_sole_points(robot))
     model = MachineModel()
@@ -218,7 +200,7 @@ def _make_machine(robot: Robot, device: str) -> _Machine:
     ):
         setattr(model, name, device_array(array, dtype, device))
     model.whole_mass = float(robot.mass.sum())
-    return _Machine(robot, model)
+    return model
 
 
 def _sole_points(robot: Robot) -> list[int]:

@@ -160,23 +160,12 @@ class OutlineModel:
 class Outline:
     """A robot's shape on the device."""
 
-    robot: Robot
     model: OutlineModel
     sole_group: Int[np.ndarray, " P"]
 
 
-_OUTLINES: dict[tuple[int, str], Outline] = {}
-
-
+@functools.cache
 def outline(robot: Robot, device: str) -> Outline:
-    """From the cache; an outline holds its robot, so that the id cannot become another's."""
-    key = id(robot), device
-    if key not in _OUTLINES:
-        _OUTLINES[key] = _make_outline(robot, device)
-    return _OUTLINES[key]
-
-
-def _make_outline(robot: Robot, device: str) -> Outline:
     frames, offset, fixed = lane_tree(robot)
     soles = [
         (group, robot.body(body), point)
@@ -208,7 +197,7 @@ def _make_outline(robot: Robot, device: str) -> Outline:
         ("pair_other", pairs[:, 1], int),
     ):
         setattr(model, name, device_array(array, dtype, device))
-    return Outline(robot, model, np.array([group for group, _, _ in soles]))
+    return Outline(model, np.array([group for group, _, _ in soles]))
 
 
 def _bundles(

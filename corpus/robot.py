@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from corpus import rotations
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Robot:
     """A floating base and hinges, one per body below it; body 0 is the base. Frames are the MJCF's body frames."""
 
@@ -57,11 +57,15 @@ class Robot:
     """Pairs of `capsules` that may collide: not of one body, not of parent and child, not excluded by the model."""
 
     @functools.cached_property
+    def rest(self) -> Float[np.ndarray, "1 Q"]:
+        """The rest posture, the base at the origin, as a motion of one frame."""
+        return np.array([[0, 0, 0, 1, 0, 0, 0, *self.reference]], float)
+
+    @functools.cached_property
     def acceleration_limit(self) -> Float[np.ndarray, " N"]:
         """What each joint's motor gives to all that hangs on it, in the rest posture [rad/s²]: its torque limit over the inertia
         about its axis. Folded limbs are quicker."""
-        rest = np.array([[0, 0, 0, 1, 0, 0, 0, *self.reference]], float)
-        position, rotation = (part[0] for part in forward_kinematics(self, rest))
+        position, rotation = (part[0] for part in forward_kinematics(self, self.rest))
         turn = rotations.to_matrix(rotation)
         centre = position + np.einsum("bij,bj->bi", turn, self.centre_of_mass)
         inertia = np.einsum("bij,bjk,blk->bil", turn, self.inertia, turn)

@@ -1,4 +1,4 @@
-"""Where the feet stand, and targets that hold them still there.
+"""Where feet stand, and hands, elbows and knees rest, and targets that hold them still there.
 
 A person's foot that stands must not slide on the robot either. What stands is read off the targets' own soles: low and
 slow, with hysteresis, so that noise at a threshold makes no contact come and go. A standing heel or toe gets one place of the

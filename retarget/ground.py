@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -106,29 +107,20 @@ def _fly_by_gravity(
             position[start:stop, :, 2] += ((GRAVITY - fall) / 2 * since * until)[:, None]
 
 
+@functools.cache
 def _hip_height(robot: Robot) -> float:
-    """The base above the soles in the rest posture [m], kept from call to call beside its robot."""
-    if id(robot) not in _HEIGHTS:
-        rest = np.array([[0, 0, 0, 1, 0, 0, 0, *robot.reference]], float)
-        _HEIGHTS[id(robot)] = robot, -float(postures(robot, rest, soles_only=True).lowest[0])
-    return _HEIGHTS[id(robot)][1]
+    """The base above the soles in the rest posture [m]."""
+    return -float(postures(robot, robot.rest, soles_only=True).lowest[0])
 
 
-_HEIGHTS: dict[int, tuple[Robot, float]] = {}
-
-
+@functools.cache
 def balls_of(robot: Robot, body: int) -> tuple[Float[np.ndarray, "P 3"], Float[np.ndarray, " P"]] | None:
-    """Ends and radii of a body's capsules, kept from call to call beside their robot."""
-    key = id(robot), body
-    if key not in _BALLS:
-        own = [capsule for capsule in robot.capsules if capsule.body == body]
-        ends = np.array([end for capsule in own for end in (capsule.start, capsule.end)])
-        radii = np.repeat([capsule.radius for capsule in own], 2)
-        _BALLS[key] = robot, (ends, radii) if own else None
-    return _BALLS[key][1]
-
-
-_BALLS: dict[tuple[int, int], tuple[Robot, tuple[np.ndarray, np.ndarray] | None]] = {}
+    """Ends and radii of a body's capsules."""
+    own = [capsule for capsule in robot.capsules if capsule.body == body]
+    if not own:
+        return None
+    ends = np.array([end for capsule in own for end in (capsule.start, capsule.end)])
+    return ends, np.repeat([capsule.radius for capsule in own], 2)
 
 
 def lift_off_floor(lowest: Float[np.ndarray, " T"], fps: float, options: GroundOptions) -> Float[np.ndarray, " T"]:

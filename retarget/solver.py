@@ -5,6 +5,7 @@ Quaternions are `[w x y z]`; positions go to the device relative to the base's t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -469,19 +470,8 @@ def _carry_across(problem: _Problem, state: _State, broken: np.ndarray) -> list[
     return won
 
 
+@functools.cache
 def _device_model(robot: Robot, bodies: tuple[int, ...], device: str) -> Any:
-    """The robot's tree on the device, kept from call to call."""
-    key = id(robot), bodies, device
-    if key not in _MODELS:
-        _MODELS[key] = robot, _make_device_model(robot, bodies, device)
-    return _MODELS[key][1]
-
-
-# The robot is kept beside its arrays so that its id stays taken.
-_MODELS: dict[tuple, tuple[Robot, Any]] = {}
-
-
-def _make_device_model(robot: Robot, bodies: tuple[int, ...], device: str) -> Any:
     """Every body's frame is turned so that its joint's axis is z."""
     frames, offset, fixed = lane_tree(robot)
     task_of_body = np.full(robot.body_count, -1)

@@ -107,7 +107,7 @@ class Stream:
 
     def finish(self) -> list[Posture]:
         """The postures that still wait for frames which will not come."""
-        return [self._give(after) for after in range(min(self.options.lag, self.count) - 1, -1, -1)]
+        return [self._give(after) for after in range(self.count - self.given - 1, -1, -1)]
 
     def _give(self, after: int) -> Posture:
         """The posture with so many frames after it."""

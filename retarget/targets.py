@@ -224,7 +224,7 @@ class _RobotPosture:
     """The robot's own lengths, read from its model in its rest posture."""
 
     def __init__(self, robot: Robot):
-        position, rotation = forward_kinematics(robot, np.array([[0, 0, 0, 1, 0, 0, 0, *robot.reference]], float))
+        position, rotation = forward_kinematics(robot, robot.rest)
         at = {role: position[0, robot.body(link)] for role, link in robot.segments.items()}
         self.rotation = {role: rotation[0, robot.body(link)] for role, link in robot.segments.items()}
         hip = {side: position[0, robot.body(robot.centres[f"{side}_hip"])] for side in SIDES}

@@ -54,6 +54,7 @@ def test_a_posture_waits_for_so_many_frames_and_no_more(walk, lag):
         if posture is not None:
             assert posture.frame == k - lag
     assert [posture.frame for posture in stream.finish()] == list(range(8 - lag, 8))
+    assert stream.finish() == []
 
 
 def test_the_future_beyond_the_lag_changes_nothing(walk):
