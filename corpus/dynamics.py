@@ -18,7 +18,7 @@ import warp as wp
 from jaxtyping import Float, UInt8
 
 from corpus import rotations
-from corpus.lanes import LANES_CPU, lane_algebra
+from corpus.lanes import LANES_CPU, lane_algebra, lane_rows
 from corpus.posture import GROUND_POINTS, RESTING, THREADS, Postures, lane_tree
 from corpus.robot import Robot
 from corpus.warp_tools import device_array
@@ -143,13 +143,6 @@ def _run(
     blocks = -(-frame_count // lanes)
     threads = 1 if on_cpu else min(THREADS, blocks)
 
-    def vectors(rows: np.ndarray) -> wp.array:
-        """Frames last, so that a lane vector is so many frames of one number; the last one is filled up by the last frame."""
-        filled = np.empty((len(rows), blocks * lanes), np.float32)
-        filled[:, :frame_count] = rows
-        filled[:, frame_count:] = filled[:, frame_count - 1 : frame_count]
-        return wp.array(filled.reshape(-1, blocks, lanes), dtype=kernel.V, device=device, copy=not on_cpu)
-
     def empty(*shape: int) -> wp.array:
         return wp.empty(shape, dtype=kernel.V, device=device)
 
@@ -157,7 +150,7 @@ def _run(
     memory = empty(threads, robot.body_count, 27), empty(threads, len(_sole_points(robot)), 2)
     work.body, work.hull = memory
     torque, result = empty(robot.joint_count, blocks), empty(10, blocks)
-    inputs = [vectors(pose), vectors(rate), vectors(acceleration), vectors(ground)]
+    inputs = [lane_rows(rows, lanes, device) for rows in (pose, rate, acceleration, ground)]
     wp.launch(kernel.measure, dim=threads, inputs=[*inputs, machine, work, torque, result, threads], device=device)
     return tuple(array.numpy().reshape(len(array), -1)[:, :frame_count] for array in (torque, result))
 

@@ -10,7 +10,9 @@ a lane already, and the width is 1. The text of a kernel is the same for both.
 
 import functools
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import warp as wp
 
 import corpus.warp_tools  # noqa: F401  Warp's settings, before its first use
@@ -68,6 +70,18 @@ _ANGLE_PER_SINE = (
 )
 
 
+def lane_rows(rows: Any, lanes: int, device: str) -> wp.array:
+    """R rows of T numbers as (R, blocks) lane vectors: frames lie last, so that a vector is so many frames of one number; the last
+    one is filled up by the last frame."""
+    frame_count = rows.shape[1]
+    blocks = -(-frame_count // lanes)
+    filled = np.empty((len(rows), blocks * lanes), np.float32)
+    filled[:, :frame_count] = rows
+    filled[:, frame_count:] = filled[:, frame_count - 1 : frame_count]
+    on_cpu = wp.get_device(device).is_cpu
+    return wp.array(filled.reshape(-1, blocks, lanes), dtype=lane_algebra(lanes).V, device=device, copy=not on_cpu)
+
+
 @functools.cache
 def lane_algebra(lanes: int) -> SimpleNamespace:
     """The lane type `V`, vectors and matrices of lanes, and what can be done with them."""
@@ -79,6 +93,13 @@ def lane_algebra(lanes: int) -> SimpleNamespace:
         x: V
         y: V
         z: V
+
+    @wp.struct
+    class V4:
+        x: V
+        y: V
+        z: V
+        w: V
 
     @wp.struct
     class M3:
@@ -485,42 +506,30 @@ def lane_algebra(lanes: int) -> SimpleNamespace:
         a[thread, row, first + 8] = m.zz
 
     @wp.func
-    def load_row(a: wp.array2d(dtype=V), row: int) -> M3:
-        r = M3()
-        r.xx = a[row, 0]
-        r.xy = a[row, 1]
-        r.xz = a[row, 2]
-        r.yx = a[row, 3]
-        r.yy = a[row, 4]
-        r.yz = a[row, 5]
-        r.zx = a[row, 6]
-        r.zy = a[row, 7]
-        r.zz = a[row, 8]
+    def quaternion_times(a: V4, q: wp.vec4) -> V4:
+        """A quaternion times one that is the same in all lanes, their scalars last."""
+        r = V4()
+        r.x = scale_add(a.w, q[0], scale_add(a.x, q[3], scale_add(a.y, q[2], scale(a.z, -q[1]))))
+        r.y = scale_add(a.w, q[1], scale_add(a.y, q[3], scale_add(a.z, q[0], scale(a.x, -q[2]))))
+        r.z = scale_add(a.w, q[2], scale_add(a.z, q[3], scale_add(a.x, q[1], scale(a.y, -q[0]))))
+        r.w = scale_add(a.w, q[3], scale_add(a.x, -q[0], scale_add(a.y, -q[1], scale(a.z, -q[2]))))
         return r
 
     @wp.func
-    def store_row(a: wp.array2d(dtype=V), row: int, m: M3):
-        a[row, 0] = m.xx
-        a[row, 1] = m.xy
-        a[row, 2] = m.xz
-        a[row, 3] = m.yx
-        a[row, 4] = m.yy
-        a[row, 5] = m.yz
-        a[row, 6] = m.zx
-        a[row, 7] = m.zy
-        a[row, 8] = m.zz
+    def load4(a: wp.array3d(dtype=V), thread: int, row: int, first: int) -> V4:
+        r = V4()
+        r.x = a[thread, row, first]
+        r.y = a[thread, row, first + 1]
+        r.z = a[thread, row, first + 2]
+        r.w = a[thread, row, first + 3]
+        return r
 
     @wp.func
-    def times_quaternion(a: wp.array2d(dtype=V), row: int, q: wp.vec4, to: wp.array2d(dtype=V), out_row: int):
-        """A quaternion times one that is the same in all lanes, their scalars last; they may be the same memory."""
-        x = a[row, 0]
-        y = a[row, 1]
-        z = a[row, 2]
-        w = a[row, 3]
-        to[out_row, 0] = scale_add(w, q[0], scale_add(x, q[3], scale_add(y, q[2], scale(z, -q[1]))))
-        to[out_row, 1] = scale_add(w, q[1], scale_add(y, q[3], scale_add(z, q[0], scale(x, -q[2]))))
-        to[out_row, 2] = scale_add(w, q[2], scale_add(z, q[3], scale_add(x, q[1], scale(y, -q[0]))))
-        to[out_row, 3] = scale_add(w, q[3], scale_add(x, -q[0], scale_add(y, -q[1], scale(z, -q[2]))))
+    def store4(a: wp.array3d(dtype=V), thread: int, row: int, first: int, q: V4):
+        a[thread, row, first] = q.x
+        a[thread, row, first + 1] = q.y
+        a[thread, row, first + 2] = q.z
+        a[thread, row, first + 3] = q.w
 
     @wp.func
     def gather3(a: wp.array3d(dtype=V), thread: int, row: int, first: int, v: V3):

@@ -17,7 +17,7 @@ import warp as wp
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
-from corpus.lanes import LANES_CPU, lane_algebra
+from corpus.lanes import LANES_CPU, lane_algebra, lane_rows
 from corpus.robot import Robot
 from corpus.warp_tools import device_array
 
@@ -79,7 +79,7 @@ def postures(
 
     With `soles_only` the capsules are left out: the soles are the lowest there is, and nothing overlaps.
     """
-    frame_count, joint_count = len(qpos), robot.joint_count
+    frame_count = len(qpos)
     on_cpu = wp.get_device(device).is_cpu
     lanes = LANES_CPU if on_cpu else 1
     kernel, shape = _build_kernel(lanes), outline(robot, device)
@@ -89,15 +89,11 @@ def postures(
     def empty(*shape: int) -> wp.array:
         return wp.empty(shape, dtype=kernel.V, device=device)
 
-    # Frames last, so that a lane vector is so many frames of one number; the last vector is filled up by the last frame.
-    rows = np.empty((5 + joint_count, blocks * lanes), np.float32)
-    rows[:, :frame_count] = qpos.T[2:]
-    rows[:, frame_count:] = rows[:, frame_count - 1 : frame_count]
     work = kernel.Work()
     memory = empty(threads, robot.body_count, 12), empty(threads, len(robot.capsules), 6)
     work.pose, work.span = memory
     soles, heights = empty(len(shape.sole_group) * 3, blocks), empty(3, blocks)
-    source = wp.array(rows.reshape(-1, blocks, lanes), dtype=kernel.V, device=device, copy=not on_cpu)
+    source = lane_rows(qpos.T[2:], lanes, device)
     wp.launch(
         kernel.measure,
         dim=threads,

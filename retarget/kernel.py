@@ -159,6 +159,7 @@ def build_kernel(lanes: int) -> SimpleNamespace:
         algebra.load3, algebra.store3, algebra.load_symmetric, algebra.store_symmetric, algebra.load_matrix,
         algebra.store_matrix,
     )  # fmt: skip
+    quaternion_times, load4 = algebra.quaternion_times, algebra.load4
     gather3, gather_symmetric, gather_matrix = algebra.gather3, algebra.gather_symmetric, algebra.gather_matrix
 
     @wp.struct
@@ -187,16 +188,8 @@ def build_kernel(lanes: int) -> SimpleNamespace:
     @wp.func
     def goal_of(thread: int, task: int, a: wp.vec4, work: Work) -> M3:
         """The orientation that a target asks of its body's joint frame `a`."""
-        x = work.target[thread, task, 0]
-        y = work.target[thread, task, 1]
-        z = work.target[thread, task, 2]
-        w = work.target[thread, task, 3]
-        return matrix_of_quaternion(
-            scale_add(w, a[0], scale_add(x, a[3], scale_add(y, a[2], scale(z, -a[1])))),
-            scale_add(w, a[1], scale_add(y, a[3], scale_add(z, a[0], scale(x, -a[2])))),
-            scale_add(w, a[2], scale_add(z, a[3], scale_add(x, a[1], scale(y, -a[0])))),
-            scale_add(w, a[3], scale_add(x, -a[0], scale_add(y, -a[1], scale(z, -a[2])))),
-        )
+        q = quaternion_times(load4(work.target, thread, task, 0), a)
+        return matrix_of_quaternion(q.x, q.y, q.z, q.w)
 
     @wp.func
     def aim(thread: int, body: int, task: int, axes: wp.vec4, turn: M3, place: V3, base: V3, work: Work) -> V:

@@ -121,7 +121,9 @@ class Places:
         table.factor_sum = view([sum(p.joints.values()) for p in parts], wp.float64)
         self.table, self.kernel = table, _build_kernel(LANES_CPU)
         self.work = self.kernel.Work()
-        self.memory = [wp.empty((len(self.roles), width), dtype=self.kernel.V, device="cpu") for width in (14, 3, 4, 9)]
+        self.memory = [
+            wp.empty((1, len(self.roles), width), dtype=self.kernel.V, device="cpu") for width in (14, 3, 4, 9)
+        ]
         self.work.pair, self.work.place, self.work.quaternion, self.work.turn = self.memory
 
     def at(
@@ -174,15 +176,17 @@ def _build_kernel(lanes: int) -> SimpleNamespace:
     dot, sub3, mad3, place_of, matrix_of_quaternion = (
         algebra.dot, algebra.sub3, algebra.mad3, algebra.place_of, algebra.matrix_of_quaternion,
     )  # fmt: skip
-    load_row, store_row, times_quaternion = algebra.load_row, algebra.store_row, algebra.times_quaternion
+    load3, load4, store4, load_matrix, store_matrix, quaternion_times = (
+        algebra.load3, algebra.load4, algebra.store4, algebra.load_matrix, algebra.store_matrix, algebra.quaternion_times,
+    )  # fmt: skip
 
     @wp.struct
     class Work:
-        pair: wp.array2d(dtype=V)
+        pair: wp.array3d(dtype=V)
         """Of each role: places before and after, quaternions before and after."""
-        place: wp.array2d(dtype=V)
-        quaternion: wp.array2d(dtype=V)
-        turn: wp.array2d(dtype=V)
+        place: wp.array3d(dtype=V)
+        quaternion: wp.array3d(dtype=V)
+        turn: wp.array3d(dtype=V)
 
     @wp.func
     def sine_ratio(t: V, far: V) -> V:
@@ -203,11 +207,11 @@ def _build_kernel(lanes: int) -> SimpleNamespace:
     def interpolate(role: int, t: V, frame_of_segment: wp.vec4, work: Work):
         """A role's place, linear, and its segment's turn, by the shorter arc, at the share t of the way between two frames."""
         for k in range(3):
-            before = work.pair[role, k]
-            work.place[role, k] = mad(sub(work.pair[role, 3 + k], before), t, before)
+            before = work.pair[0, role, k]
+            work.place[0, role, k] = mad(sub(work.pair[0, role, 3 + k], before), t, before)
         near = V(0.0)
         for k in range(4):
-            near = mad(work.pair[role, 6 + k], work.pair[role, 10 + k], near)
+            near = mad(work.pair[0, role, 6 + k], work.pair[0, role, 10 + k], near)
         sign = select(at_most(V(0.0), near), V(1.0), V(-1.0))
         near = mul(near, sign)
         far = maximum(sub(V(1.0), near), V(0.0))
@@ -223,27 +227,15 @@ def _build_kernel(lanes: int) -> SimpleNamespace:
         wb = mul(wb, sign)
         norm = V(0.0)
         for k in range(4):
-            part = mad(work.pair[role, 6 + k], wa, mul(work.pair[role, 10 + k], wb))
-            work.quaternion[role, k] = part
+            part = mad(work.pair[0, role, 6 + k], wa, mul(work.pair[0, role, 10 + k], wb))
+            work.quaternion[0, role, k] = part
             norm = mad(part, part, norm)
         unit = div(V(1.0), root(norm))
         for k in range(4):
-            work.quaternion[role, k] = mul(work.quaternion[role, k], unit)
-        times_quaternion(work.quaternion, role, frame_of_segment, work.quaternion, role)
-        store_row(
-            work.turn, role,
-            matrix_of_quaternion(
-                work.quaternion[role, 0], work.quaternion[role, 1], work.quaternion[role, 2], work.quaternion[role, 3]
-            ),
-        )  # fmt: skip
-
-    @wp.func
-    def load_place(role: int, work: Work) -> V3:
-        r = V3()
-        r.x = work.place[role, 0]
-        r.y = work.place[role, 1]
-        r.z = work.place[role, 2]
-        return r
+            work.quaternion[0, role, k] = mul(work.quaternion[0, role, k], unit)
+        q = quaternion_times(load4(work.quaternion, 0, role, 0), frame_of_segment)
+        store4(work.quaternion, 0, role, 0, q)
+        store_matrix(work.turn, 0, role, 0, matrix_of_quaternion(q.x, q.y, q.z, q.w))
 
     @wp.func
     def place_of_target(target: int, table: PlaceTable, work: Work) -> V3:
@@ -253,11 +245,11 @@ def _build_kernel(lanes: int) -> SimpleNamespace:
         total.y = V(constant[1])
         total.z = V(constant[2])
         for i in range(table.joint_first[target], table.joint_first[target + 1]):
-            total = mad3(load_place(table.joint_role[i], work), V(table.joint_factor[i]), total)
+            total = mad3(load3(work.place, 0, table.joint_role[i], 0), V(table.joint_factor[i]), total)
         for i in range(table.vector_first[target], table.vector_first[target + 1]):
-            total = place_of(load_row(work.turn, table.vector_role[i]), table.vector[i], total)
+            total = place_of(load_matrix(work.turn, 0, table.vector_role[i], 0), table.vector[i], total)
         for i in range(table.step_first[target], table.step_first[target + 1]):
-            way = sub3(load_place(table.step_end[i], work), load_place(table.step_role[i], work))
+            way = sub3(load3(work.place, 0, table.step_end[i], 0), load3(work.place, 0, table.step_role[i], 0))
             length = maximum(root(dot(way, way)), V(1.0e-9))
             total = mad3(way, div(V(table.step_length[i]), length), total)
         return total
@@ -289,25 +281,24 @@ def _build_kernel(lanes: int) -> SimpleNamespace:
                     turn = wp.vec4(rotation[frame, own])
                     turn_after = wp.vec4(rotation[frame + 1, own])
                     for k in range(3):
-                        work.pair[role, k][lane] = before[k]
-                        work.pair[role, 3 + k][lane] = after[k]
-                        work.pair[role, 6 + k][lane] = turn[k + 1]
-                        work.pair[role, 10 + k][lane] = turn_after[k + 1]
-                    work.pair[role, 9][lane] = turn[0]
-                    work.pair[role, 13][lane] = turn_after[0]
+                        work.pair[0, role, k][lane] = before[k]
+                        work.pair[0, role, 3 + k][lane] = after[k]
+                        work.pair[0, role, 6 + k][lane] = turn[k + 1]
+                        work.pair[0, role, 10 + k][lane] = turn_after[k + 1]
+                    work.pair[0, role, 9][lane] = turn[0]
+                    work.pair[0, role, 13][lane] = turn_after[0]
             for role in range(joints.shape[0]):
                 interpolate(role, t, table.frames[role], work)
             for target in range(out_position.shape[1]):
                 place = place_of_target(target, table, work)
                 moved = origin * table.factor_sum[target]
-                times_quaternion(work.quaternion, target, table.body_rotation[target], work.pair, target)
+                q = quaternion_times(load4(work.quaternion, 0, target, 0), table.body_rotation[target])
                 for lane in range(wp.min(count - first, wp.static(lanes))):
                     out_position[first + lane, target] = moved + wp.vec3d(
                         wp.float64(place.x[lane]), wp.float64(place.y[lane]), wp.float64(place.z[lane])
                     )
                     out_rotation[first + lane, target] = wp.vec4d(
-                        wp.float64(work.pair[target, 3][lane]), wp.float64(work.pair[target, 0][lane]),
-                        wp.float64(work.pair[target, 1][lane]), wp.float64(work.pair[target, 2][lane]),
-                    )  # fmt: skip
+                        wp.float64(q.w[lane]), wp.float64(q.x[lane]), wp.float64(q.y[lane]), wp.float64(q.z[lane])
+                    )
 
     return SimpleNamespace(place_targets=place_targets, V=V, Work=Work)

@@ -22,7 +22,7 @@ from corpus.robot import Robot
 from corpus.skeleton import Skeleton
 from corpus.warp_tools import from_rotation_vector, multiply, ready, rotate, rotation_vector, view
 from retarget.footing import f64, inverse, level_turn, smoothstep
-from retarget.ground import most_common
+from retarget.ground import lowest_of, most_common
 from retarget.retarget import RetargetOptions
 from retarget.solver import FrameSolver, Targets
 from retarget.targets import TargetMaker
@@ -228,9 +228,8 @@ class _Feet:
         """Let feet that stand say where the floor is; the first frame's lower foot until enough have."""
         if self.options.floor is not None:
             return
-        place, (w, x, y, z) = position[self.foot], rotation[self.foot].T
-        third_row = np.array([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]).T
-        lowest = place[:, 2] + (self.soles @ third_row[:, :, None])[:, :, 0].min(1)
+        place, turn = position[self.foot], rotation[self.foot]
+        lowest = np.concatenate([lowest_of(place[k : k + 1], turn[k : k + 1], self.soles[k]) for k in range(2)])
         if self.voters is None:
             self.floor[0] = lowest.min()
         else:

@@ -169,7 +169,6 @@ _NOW = np.zeros(1)
 class _Measured:
     """What a person's skeleton means for the robot."""
 
-    robot: Robot
     joints: list[int]
     """The joint of each role in `Robot.segments`."""
     places: Places
@@ -184,9 +183,9 @@ class _Measured:
 
 
 def _measured(skeleton: Skeleton, robot: Robot) -> _Measured:
-    """Kept from clip to clip: a data set's takes share few skeletons. The robot is kept too, so that its id stays taken."""
+    """Kept from clip to clip: a data set's takes share few skeletons."""
     rest = None if skeleton.rest_rotation is None else skeleton.rest_rotation.tobytes()
-    key = id(robot), skeleton.name, skeleton.joint_names, skeleton.offsets.tobytes(), skeleton.roles, rest
+    key = robot, skeleton.name, skeleton.joint_names, skeleton.offsets.tobytes(), skeleton.roles, rest
     if key not in _MEASURED:
         if len(_MEASURED) >= 256:
             _MEASURED.clear()
@@ -210,7 +209,6 @@ def _measure(skeleton: Skeleton, robot: Robot) -> _Measured:
     )
     roles = list(robot.segments)
     return _Measured(
-        robot,
         joints=[skeleton.index(table.joints[role]) for role in roles],
         places=packed,
         scale=scale,
