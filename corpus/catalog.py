@@ -143,8 +143,9 @@ class Corpus:
         return {}
 
 
-def fold(out: Path) -> None:
-    """Write the catalog anew from the rows of all shards; readers see the old one or the new one.
+def fold(out: Path, folder: Path | None = None) -> None:
+    """Write the catalog anew from the rows of all shards, to `folder` (default: its place in the corpus); readers see the
+    old one or the new one.
 
     The bytes depend on the shards alone, not on the order in which they were written.
     """
@@ -152,7 +153,7 @@ def fold(out: Path) -> None:
     shards = [Shard.open(path) for path in sorted((out / "shards").glob("[!.]*")) if (path / "shard.json").exists()]
     _check_recipes(out, shards)
     stamp = hashlib.blake2b("\n".join(shard.path.name for shard in shards).encode(), digest_size=16).hexdigest()
-    folder = out / "catalog"
+    folder = folder or out / "catalog"
     folder.mkdir(parents=True, exist_ok=True)
     temporary = {name: folder / f".tmp-{name}-{os.getpid()}" for name in ("segments", "clips")}
     try:
@@ -160,7 +161,7 @@ def fold(out: Path) -> None:
         _write_table(temporary["clips"], schema.CLIPS, stamp, (shard.clips for shard in shards))
         # Clips last: a build that was killed in between finds them out of date and folds again.
         for name, path in temporary.items():
-            path.rename(_file(out, name))
+            path.rename(folder / _file(out, name).name)
         sync(folder)
     finally:
         for path in temporary.values():

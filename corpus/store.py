@@ -78,6 +78,18 @@ class ShardWriter:
             name = f"{clip['clip'][:16]}-{segment['start']:06d}"
             self.segments.append({**segment, "segment": name, "clip": clip["clip"], "shard": self.shard_id, "row": row})
 
+    def take(self, clip: dict[str, Any], segments: list[dict[str, Any]], shard: Shard) -> None:
+        """A clip's row, its segments' rows and their frames as another shard has them."""
+        self.clips.append({**clip, "shard": self.shard_id})
+        for segment in segments:
+            row = None
+            if segment["status"] == "kept":
+                row, part = self.frame_count, slice(segment["row"], segment["row"] + segment["frames"])
+                self.qpos.append(shard.qpos[part])
+                self.contact.append(shard.contact[part])
+                self.frame_count += segment["frames"]
+            self.segments.append({**segment, "shard": self.shard_id, "row": row})
+
     def commit(self) -> None:
         """Write everything under a temporary name, make it durable, and rename. A whole shard that exists is left alone."""
         if _is_whole(self.target):

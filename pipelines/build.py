@@ -14,6 +14,7 @@ import math
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ import polars as pl
 
 from corpus import catalog
 from corpus.contact import detect_contacts
-from corpus.errors import MotionloomError, RecipeMismatch, Rejected
+from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch, Rejected
 from corpus.g1 import G1
 from corpus.motion import Clip, HumanMotion, RobotMotion
 from corpus.posture import join_postures, postures
@@ -33,15 +34,17 @@ from corpus.resample import resample
 from corpus.segment import Span, cut
 from corpus.sources import SOURCES, source
 from corpus.sources.options import LoadOptions
-from corpus.store import ShardWriter
+from corpus.store import Shard, ShardWriter
 from pipelines import executor, guard, plan
 from pipelines.progress import Progress
+from pipelines.quarantine import FOLDER as QUARANTINE
+from pipelines.quarantine import set_aside, set_aside_torn
 from pipelines.recipe import FORMAT, Recipe, differences, with_reading
 from retarget.retarget import Retargeted, retarget_clips, warm_up
 
 log = logging.getLogger(__name__)
 
-OWN_NAMES = {"corpus.json", "plans", "shards", "catalog", "hme", "runs", "bundle", "report", ".lock"}
+OWN_NAMES = {"corpus.json", "plans", "shards", "catalog", "hme", "runs", "bundle", "report", QUARANTINE, ".lock"}
 """What may lie at the top of a corpus."""
 
 
@@ -125,18 +128,21 @@ def build(
     out, recipe = Path(out).resolve(), recipe or Recipe()
     load = load or LoadOptions(quaternion=recipe.load.quaternion, fps=recipe.load.fps)
     recipe = with_reading(recipe, load)
-    _check_places(sources, out)
+    check_places(sources, out)
     with locked(out):
-        _open_corpus(out, recipe)
-        _remove_leftovers(out)
+        open_corpus(out, recipe)
+        remove_leftovers(out)
+        set_aside_torn(out)
         clips = plan.add_keys(plan.scan_sources(sources, load.skeleton), sources, out / "plans" / "keys.parquet")
         todo = plan.make_plan(clips, out, recipe.hash)
+        for shard in sorted(todo.strays):
+            set_aside(out, out / "shards" / shard, "its clips stand in other shards")
         if todo.gone_count:
             log.warning("%d clips of this corpus have changed or vanished from the sources; they stay", todo.gone_count)
         failures, results = [], []
         if len(todo.missing):
             failures = _build_missing(todo.missing, sources, out, recipe, load, scheduler, workers, progress, results)
-            _remove_leftovers(out)
+            remove_leftovers(out)
         finished = plan.finished_shards(out)
         if results or _stale(out, finished):
             catalog.fold(out)
@@ -447,7 +453,8 @@ def as_json(numbers: dict[str, Any]) -> str:
     return json.dumps({name: plain(value) for name, value in numbers.items()}, sort_keys=True)
 
 
-def _check_places(sources: dict[str, Path], out: Path) -> None:
+def check_places(sources: dict[str, Path], out: Path) -> None:
+    """A corpus lies outside its sources, and in a folder of its own."""
     for name, root in sources.items():
         if out.is_relative_to(root):
             raise MotionloomError(f"The corpus {out} lies inside the source {name} ({root}): put it elsewhere.")
@@ -459,36 +466,57 @@ def _check_places(sources: dict[str, Path], out: Path) -> None:
             raise MotionloomError(f"{out} holds other things ({strange[0]!r}): name an empty or new folder.")
 
 
-def _open_corpus(out: Path, recipe: Recipe) -> None:
+def open_corpus(out: Path, recipe: Recipe) -> None:
     """Write what the corpus is, or check that it is what this recipe makes."""
     path = out / "corpus.json"
     if not path.exists():
-        about = {
-            "format": FORMAT,
-            "recipe": json.loads(recipe.to_json()),
-            "recipe_hash": recipe.hash,
-            "robot": G1.name,
-            "joint_names": list(G1.joint_names),
-            "fps": recipe.fps,
-        }
-        plan.replace_file(
-            path, lambda temporary: temporary.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
-        )
+        _describe(path, recipe)
         return
     try:
         about = json.loads(path.read_text())
         there, stored_hash = json.dumps(about["recipe"]), about["recipe_hash"]
     except (ValueError, KeyError, TypeError) as error:
-        raise MotionloomError(f"{path} is damaged ({error!r}): a corpus needs it; restore it or build anew.") from None
+        if not _made_by(out, recipe):
+            raise MotionloomError(
+                f"{path} is damaged ({error!r}) and its shards were made by another recipe than this one: build with theirs."
+            ) from None
+        set_aside(out, path, f"it is damaged ({error!r})")
+        _describe(path, recipe)
+        return
     if stored_hash != recipe.hash:
         raise RecipeMismatch(f"{out} was made by another recipe ({differences(there, recipe)}): name another folder.")
 
 
-def _remove_leftovers(out: Path) -> None:
-    """Half-made things of runs that were killed: we hold the lock, so nobody is writing them."""
+def _describe(path: Path, recipe: Recipe) -> None:
+    about = {
+        "format": FORMAT,
+        "recipe": json.loads(recipe.to_json()),
+        "recipe_hash": recipe.hash,
+        "robot": G1.name,
+        "joint_names": list(G1.joint_names),
+        "fps": recipe.fps,
+    }
+    plan.replace_file(path, lambda temporary: temporary.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n"))
+
+
+def _made_by(out: Path, recipe: Recipe) -> bool:
+    """Were all shards made by this recipe? What is damaged among them does not count."""
+    hashes = set()
+    for shard in plan.finished_shards(out):
+        with contextlib.suppress(CorruptShard):
+            hashes.add(Shard.open(out / "shards" / shard).recipe)
+    return hashes <= {recipe.hash}
+
+
+def remove_leftovers(out: Path) -> None:
+    """Half-made things of runs that were killed."""
     for folder in (out, out / "plans", out / "shards", out / "catalog"):
         for path in folder.glob(".tmp-*"):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            # A worker of a client that died may be writing it still: once renamed, it cannot become a shard half deleted.
+            gone = path.with_name(f".tmp-gone-{uuid.uuid4().hex}")
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(gone)
+                shutil.rmtree(gone, ignore_errors=True) if gone.is_dir() else gone.unlink(missing_ok=True)
 
 
 def _check_space(out: Path, frames: int, *, least: int = 64 << 20) -> None:

@@ -1,4 +1,4 @@
-"""The command `loom`: scan, build, retarget, info, verify, demo.
+"""The command `loom`: scan, build, append, merge, repair, gc, retarget, info, verify, demo.
 
 Heavy modules are imported inside the commands that need them, so that `loom --help` answers at once.
 """
@@ -60,9 +60,62 @@ def build(options: argparse.Namespace) -> int:
     from pipelines.build import build as make
 
     recipe, load = _recipe(options)
-    outcome = make(
-        _sources(options.source), options.out, recipe, options.scheduler, options.workers, load=load, progress=True
+    return _tell(make(_sources(options.source), options.out, recipe, load=load, **_running(options)), options)
+
+
+def append(options: argparse.Namespace) -> int:
+    """Add sources to a corpus by the recipe that made it; its shards stay as they are."""
+    from pipelines import upkeep
+
+    load = _reading(options, upkeep.stored_recipe(options.out))
+    return _tell(upkeep.append(options.out, _sources(options.source), load=load, **_running(options)), options)
+
+
+def repair(options: argparse.Namespace) -> int:
+    """Check every byte, set aside what is damaged, fold the catalog anew, and build what is missing from the sources."""
+    from pipelines import upkeep
+
+    load = _reading(options, upkeep.stored_recipe(options.out))
+    done = upkeep.repair(options.out, _sources(options.source), load=load, **_running(options))
+    for shard, why in done.set_aside.items():
+        print(f"{shard} set aside: {why}")
+    if done.outcome is not None:
+        _tell(done.outcome, options)
+    for trouble in done.troubles:
+        print(trouble, file=sys.stderr)
+    print(f"{options.out}: {_troubles(len(done.troubles))}")
+    if done.troubles and not options.source:
+        print("loom: name the sources (--source) to build what is missing", file=sys.stderr)
+    return 1 if done.troubles else 0
+
+
+def merge(options: argparse.Namespace) -> int:
+    """Make one corpus of several that the same recipe made. Motion that several hold is kept once, the first one's."""
+    from pipelines.merge import merge as join
+
+    done = join(options.corpora, options.out)
+    print(
+        f"{options.out}: {done.taken_count} shards taken over, {done.rewritten_count} written anew; "
+        f"{done.dropped_count} clips stood in several corpora, {done.copy_count} are copies under another name"
     )
+    return 0
+
+
+def gc(options: argparse.Namespace) -> int:
+    """List what nothing refers to: leftovers of killed runs, things set aside, older plans; with --delete, delete it."""
+    from pipelines.upkeep import collect_garbage
+
+    found = collect_garbage(options.out, delete=options.delete)
+    _table(["what", "size", "why"], [
+        [str(orphan.path.relative_to(options.out.resolve())), _size(orphan.byte_count), orphan.why] for orphan in found
+    ], numeric=["size"])  # fmt: skip
+    total = _size(sum(orphan.byte_count for orphan in found))
+    print(f"{'deleted' if options.delete else 'found'} {len(found)}, {total}")
+    return 0
+
+
+def _tell(outcome, options: argparse.Namespace) -> int:
+    """Say what a build did; gives the exit code."""
     for failure in outcome.failures:
         print(f"loom: shard {failure.task['shard']} failed: {failure.error}", file=sys.stderr)
         if options.traceback:
@@ -129,7 +182,7 @@ def verify(options: argparse.Namespace) -> int:
     for trouble in troubles(options.out):
         print(trouble, file=sys.stderr)
         count += 1
-    print(f"{options.out}: {f'{count} troubles' if count else 'whole'}")
+    print(f"{options.out}: {_troubles(count)}")
     return 1 if count else 0
 
 
@@ -138,6 +191,10 @@ def demo(options: argparse.Namespace) -> int:
     from pipelines import demo as show
 
     return int(show.main(options.out, _sources(options.data)) or 0)
+
+
+def _troubles(count: int) -> str:
+    return f"{count} trouble{'' if count == 1 else 's'}" if count else "whole"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -152,6 +209,14 @@ def _parser() -> argparse.ArgumentParser:
     one = command(scan, "what lies in folders of motion files")
     one.add_argument("folders", nargs="+", metavar="DIR", help="a folder, or SOURCE=DIR to use that source's reader")
     _add_build_options(command(build, "make a corpus, or complete one"))
+    _add_growing_options(command(append, "add sources to a corpus"), required=True)
+    _add_growing_options(command(repair, "mend a damaged corpus"), required=False)
+    one = command(merge, "make one corpus of several")
+    one.add_argument("corpora", type=Path, nargs="+", metavar="CORPUS")
+    one.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new corpus")
+    one = command(gc, "clear away leftovers")
+    one.add_argument("out", type=Path, metavar="OUT")
+    one.add_argument("--delete", action="store_true", help="delete what is listed")
     _add_retarget_options(command(retarget, "put one file of motion on the robot"))
     one = command(info, "what a corpus holds, and what was left out and why")
     one.add_argument("out", type=Path, metavar="OUT")
@@ -166,14 +231,31 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_build_options(parser: argparse.ArgumentParser) -> None:
+    _add_source_option(parser, required=True)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the corpus")
+    _add_running_options(parser)
+    _add_recipe_options(parser)
+
+
+def _add_growing_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Options of commands that build by the recipe of the corpus."""
+    parser.add_argument("out", type=Path, metavar="OUT")
+    _add_source_option(parser, required=required)
+    _add_running_options(parser)
+    _add_reading_options(parser)
+
+
+def _add_source_option(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    text = f"may be repeated; sources: {', '.join(SOURCE_NAMES)}"
+    parser.add_argument("--source", action="append", required=required, default=[], metavar="SOURCE=DIR", help=text)
+
+
+def _add_running_options(parser: argparse.ArgumentParser) -> None:
+    """Where and how tasks run: what `_running` reads."""
     add = parser.add_argument
-    names = ", ".join(SOURCE_NAMES)
-    add("--source", action="append", required=True, metavar="SOURCE=DIR", help=f"may be repeated; sources: {names}")
-    add("--out", type=Path, required=True, metavar="DIR", help="the corpus")
     add("--workers", type=_positive, metavar="N", help="processes on this machine (default: one per core)")
     add("--scheduler", default="local", metavar="local|tcp://…", help="where tasks run: here, or a Dask scheduler")
     add("--traceback", action="store_true", help="show where failed tasks failed")
-    _add_recipe_options(parser)
 
 
 def _add_retarget_options(parser: argparse.ArgumentParser) -> None:
@@ -193,13 +275,18 @@ def _add_retarget_options(parser: argparse.ArgumentParser) -> None:
     _add_recipe_options(parser)
 
 
-def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    """How files are read and what is kept: what `_recipe` reads."""
+def _add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """How files are read: what `_reading` reads."""
     files = parser.add_argument_group("files")
     files.add_argument("--body-models", type=Path, metavar="DIR", help="your SMPL-X or SMPL-H files (smplx layout)")
     files.add_argument("--skeleton", type=Path, metavar="FILE", help="TOML or JSON that maps a BVH skeleton's joints")
     files.add_argument("--quat", choices=("auto", "wxyz", "xyzw"), help="quaternion order in robot CSV files")
     files.add_argument("--fps", type=float, metavar="HZ", help="frame rate of files that carry none")
+
+
+def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """How files are read and what is kept: what `_recipe` reads."""
+    _add_reading_options(parser)
     choice = parser.add_argument_group("what is kept")
     choice.add_argument("--recipe", type=Path, metavar="FILE", help="JSON with any choices, or a corpus.json")
     choice.add_argument("--min-s", type=float, metavar="S", help="shortest segment [s]")
@@ -214,9 +301,12 @@ def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _running(options: argparse.Namespace) -> dict[str, Any]:
+    return {"scheduler": options.scheduler, "workers": options.workers, "progress": True}
+
+
 def _recipe(options: argparse.Namespace) -> tuple[Any, Any]:
     """The recipe and the readers' options that the command line asks for."""
-    from corpus.sources.options import LoadOptions
     from pipelines.recipe import Recipe, with_choice
 
     recipe = Recipe()
@@ -226,7 +316,14 @@ def _recipe(options: argparse.Namespace) -> tuple[Any, Any]:
     chosen = [(name, json.dumps(value)) for name, value in named.items() if value is not None]
     for name, value in [*chosen, *(_pair(text, "NAME=VALUE") for text in options.set)]:
         recipe = with_choice(recipe, name, value)
-    return recipe, LoadOptions(
+    return recipe, _reading(options, recipe)
+
+
+def _reading(options: argparse.Namespace, recipe) -> Any:
+    """The readers' options: those given, else the recipe's."""
+    from corpus.sources.options import LoadOptions
+
+    return LoadOptions(
         body_models=options.body_models,
         skeleton=options.skeleton,
         quaternion=options.quat or recipe.load.quaternion,

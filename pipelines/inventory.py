@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from corpus import catalog
 from corpus.errors import MotionloomError
 from corpus.store import verify_shard
 from pipelines import plan
@@ -49,6 +52,7 @@ def troubles(out: Path) -> Iterator[str]:
         yield f"{shard}: planned, but not there; run the build again"
     try:
         yield from _catalog_troubles(out, finished)
+        yield from _differences_from_a_fold(out)
     except MotionloomError as error:
         yield str(error)
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -71,6 +75,15 @@ def _catalog_troubles(out: Path, finished: set[str]) -> Iterator[str]:
         check_ledger(out)
     except Exception as error:  # whatever it raises, it is what we came to hear
         yield f"ledger: {error}"
+
+
+def _differences_from_a_fold(out: Path) -> Iterator[str]:
+    """The catalog has no checksum: it must be, byte for byte, what the shards' rows give."""
+    with tempfile.TemporaryDirectory(prefix="motionloom-verify-") as folder:
+        catalog.fold(out, Path(folder))
+        for path in sorted(Path(folder).iterdir()):
+            if not filecmp.cmp(path, out / "catalog" / path.name, shallow=False):
+                yield f"{out / 'catalog' / path.name}: not what the shards' rows give; loom repair folds it anew"
 
 
 def _table(out: Path, name: str) -> pl.LazyFrame:

@@ -55,7 +55,10 @@ class Plan:
     rows: pl.DataFrame
     """Every clip with its shard, sorted by shard."""
     missing: pl.DataFrame
-    """The rows of shards that do not exist yet."""
+    """The rows of shards that do not exist yet and can be built now: all their sources were scanned."""
+    strays: frozenset[str]
+    """Shards that exist, that no plan names, and whose clips stand in others: a worker finished them after its build had
+    been given up and planned anew."""
     gone_count: int
     """Clips in existing shards whose file has vanished or changed since."""
 
@@ -138,10 +141,14 @@ def add_keys(clips: pl.DataFrame, roots: dict[str, Path], cache: Path, *, thread
 
 
 def make_plan(clips: pl.DataFrame, out: Path, recipe_hash: str) -> Plan:
-    """Bring the stored plan of a corpus up to date with what the sources hold now, and store it."""
+    """Bring the stored plan of a corpus up to date with what the sources hold now, and store it.
+
+    Clips of sources that were not scanned stay planned: they are built when a run names their source again.
+    """
     number, stored = read_plan(out)
     finished = finished_shards(out)
-    stored = pl.concat([stored, *(_adopt(out, shard) for shard in sorted(finished - set(stored["shard"])))])
+    stored, strays = _recover(out, number, stored, finished, clips, recipe_hash)
+    finished -= strays
     done = stored.filter(pl.col("shard").is_in(list(finished)))
     pending = _still_possible(stored.join(done, on="shard", how="anti"), done, clips)
     new = clips.join(pl.concat([done, pending]), on=IDENTITY, how="anti")
@@ -153,7 +160,13 @@ def make_plan(clips: pl.DataFrame, out: Path, recipe_hash: str) -> Plan:
     if not rows.equals(stored.sort("shard", *IDENTITY)) or number == 0:
         _write_plan(out, number + 1, rows)
     missing = rows.join(done, on="shard", how="anti").sort("shard", *IDENTITY)
-    return Plan(rows, missing, len(done.join(clips, on=IDENTITY, how="anti")))
+    elsewhere = missing.join(clips, on="source", how="anti")
+    return Plan(
+        rows=rows,
+        missing=missing.join(elsewhere, on="shard", how="anti"),
+        strays=frozenset(strays),
+        gone_count=len(done.join(clips, on="source", how="semi").join(clips, on=IDENTITY, how="anti")),
+    )
 
 
 def deal(clips: pl.DataFrame, recipe_hash: str) -> pl.DataFrame:
@@ -210,9 +223,18 @@ def read_plan(out: Path) -> tuple[int, pl.DataFrame]:
         raise MotionloomError(f"{plans[-1]} is damaged ({error}): delete it and build again.") from None
 
 
+def store_adopted(out: Path) -> None:
+    """Write a plan that says what the finished shards say of themselves, for a corpus that no build has made."""
+    number, stored = read_plan(out)
+    rows = pl.concat([stored.clear(), *(_adopt(out, shard) for shard in sorted(finished_shards(out)))])
+    rows = rows.sort("shard", *IDENTITY)
+    if number == 0 or not rows.equals(stored.sort("shard", *IDENTITY)):
+        _write_plan(out, number + 1, rows)
+
+
 def _still_possible(pending: pl.DataFrame, done: pl.DataFrame, clips: pl.DataFrame) -> pl.DataFrame:
-    """Rows of unbuilt shards all of whose clips are still there, and in no existing shard."""
-    vanished = pending.join(clips, on=IDENTITY, how="anti")
+    """Rows of unbuilt shards all of whose clips are still there, as far as their sources were scanned, and in no existing shard."""
+    vanished = pending.join(clips, on="source", how="semi").join(clips, on=IDENTITY, how="anti")
     taken = pending.join(done, on=IDENTITY, how="semi")
     return pending.join(pl.concat([vanished, taken]), on="shard", how="anti")
 
@@ -227,6 +249,29 @@ def _mark_copies(new: pl.DataFrame, done: pl.DataFrame, out: Path) -> pl.DataFra
     ]
     known = pl.concat([pl.DataFrame(schema=schema), *first]).sort("clip", "duplicate_of").unique("clip", keep="first")
     return new.join(known, on="clip", how="left").with_columns(pl.col("duplicate_of").fill_null(""))
+
+
+def _recover(
+    out: Path, number: int, stored: pl.DataFrame, finished: set[str], clips: pl.DataFrame, recipe_hash: str
+) -> tuple[pl.DataFrame, set[str]]:
+    """The stored plan with the shards that it does not name (a lost plan's, or a merge's), from their own rows; and the
+    names of those that hold clips of others and cannot join it."""
+    unnamed = sorted(finished - set(stored["shard"]))
+    if not unnamed:
+        return stored, set()
+    if number == 0:
+        # A plan is a function of its clips: where nothing has come or gone since, dealing again gives the lost one.
+        anew = deal(clips.with_columns(duplicate_of=pl.lit("")), recipe_hash)
+        if finished <= set(anew["shard"]):
+            return anew, set()
+    rows = pl.concat([_adopt(out, shard) for shard in unnamed])
+    done = stored.filter(pl.col("shard").is_in(list(finished)))
+    taken = pl.concat([
+        rows.join(done, on=IDENTITY, how="semi"),
+        rows.filter(pl.col("shard") != pl.col("shard").min().over(IDENTITY)),
+    ])  # fmt: skip
+    strays = set(taken["shard"])
+    return pl.concat([stored, rows.join(taken, on="shard", how="anti")]), strays
 
 
 def _adopt(out: Path, shard: str) -> pl.DataFrame:

@@ -32,10 +32,12 @@ def write_standing(path: Path, seed: int, *, seconds: float = 4.0, fps: float = 
     np.savetxt(path, qpos[:, [0, 1, 2, 4, 5, 6, 3, *range(7, 36)]], delimiter=",", fmt="%.6f")
 
 
-def write_folder(root: Path, count: int, *, seconds: float = 4.0) -> Path:
-    """`count` good files, one of them twice, and a few that are no motion."""
-    for seed in range(count):
+def write_folder(root: Path, count: int, *, seconds: float = 4.0, first: int = 0) -> Path:
+    """`count` good files, one of them twice, and a few that are no motion; numbered from `first`, as no two are alike."""
+    for seed in range(first, first + count):
         write_standing(root / f"take{seed:03d}.csv", seed, seconds=seconds)
+    if first:
+        return root
     (root / "copy.csv").write_bytes((root / "take000.csv").read_bytes())
     (root / "empty.csv").touch()
     (root / "notes.txt").write_text("recorded on a Tuesday")

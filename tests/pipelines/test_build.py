@@ -232,12 +232,6 @@ def test_a_reading_option_is_part_of_the_recipe(folder, out):
         again(folder, out, load=module.LoadOptions(quaternion="wxyz"))
 
 
-def test_a_damaged_corpus_json_is_one_clear_line(folder, out):
-    (out / "corpus.json").write_text("{")
-    with pytest.raises(MotionloomError, match=r"corpus\.json is damaged"):
-        again(folder, out)
-
-
 def test_a_corpus_inside_its_source_or_in_a_strangers_folder_is_refused(folder, tmp_path):
     with pytest.raises(MotionloomError, match="lies inside the source robot"):
         again(folder, folder / "corpus")

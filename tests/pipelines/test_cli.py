@@ -139,7 +139,7 @@ def test_info_tells_how_the_headline_number_is_made_up(built, capsys):
     assert all(reason in told for reason in ("duplicate_file", "empty_file", "not_finite", "not_motion"))
 
 
-def test_verify_exits_1_when_a_bit_has_flipped(built, tmp_path, capsys):
+def test_a_flipped_bit_is_found_set_aside_and_mended(folder, built, tmp_path, capsys):
     import shutil
 
     assert cli.main(["verify", str(built)]) == 0
@@ -150,8 +150,27 @@ def test_verify_exits_1_when_a_bit_has_flipped(built, tmp_path, capsys):
     data[100] ^= 4
     target.write_bytes(data)
     assert cli.main(["verify", str(out)]) == 1
+    streams, shard = capsys.readouterr(), target.relative_to(out / "shards").parts[0]
+    assert shard in streams.err and "1 trouble" in streams.out
+    assert cli.main(["repair", str(out)]) == 1
     streams = capsys.readouterr()
-    assert target.relative_to(out / "shards").parts[0] in streams.err and "troubles" in streams.out
+    assert f"{shard} set aside" in streams.out and "name the sources" in streams.err
+    assert cli.main(["repair", str(out), "--source", f"robot={folder}", "--scheduler", "inline"]) == 0
+    assert "built 1 of" in (told := capsys.readouterr().out) and "whole" in told
+    assert cli.main(["gc", str(out)]) == cli.main(["gc", str(out), "--delete"]) == 0
+    told = capsys.readouterr().out
+    assert f"quarantine/{shard}.0" in told and "found 1" in told and "deleted 1" in told
+
+
+def test_corpora_grow_and_merge(built, tmp_path, capsys, motion_folder):
+    import shutil
+
+    more, out = motion_folder(tmp_path / "more", 1, first=30), Path(shutil.copytree(built, tmp_path / "corpus"))
+    assert cli.main(["append", str(out), "--source", f"robot={more}", "--scheduler", "inline"]) == 0
+    assert "built 1 of 2 shards" in capsys.readouterr().out
+    assert cli.main(["merge", str(built), str(out), "--out", str(tmp_path / "merged")]) == 0
+    assert "2 shards taken over, 0 written anew" in capsys.readouterr().out
+    assert cli.main(["verify", str(tmp_path / "merged")]) == 0
 
 
 def test_scan_counts_files_and_guesses_who_could_read_them(folder, capsys):

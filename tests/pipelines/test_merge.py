@@ -1,0 +1,140 @@
+"""Corpora of one recipe become one: every clip once, every motion once, bytes taken over where nothing stands twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from corpus.catalog import Corpus
+from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch
+from pipelines import inventory, plan
+from pipelines.build import build
+from pipelines.merge import merge
+from pipelines.recipe import Recipe, with_choice
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_shards():
+    """Several shards from a few seconds of motion."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "SMALL_SHARD_FRAMES", 300)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, motion_folder) -> dict[str, Path]:
+    """Two folders without anything in common, and one that has: two files under their names, one under another."""
+    root = tmp_path_factory.mktemp("files")
+    made = {"a": motion_folder(root / "a", 5), "b": motion_folder(root / "b", 4, first=20)}
+    made["c"] = motion_folder(root / "c", 3, first=40)
+    for name in ("take001.csv", "take002.csv"):
+        shutil.copyfile(made["a"] / name, made["c"] / name)
+    shutil.copyfile(made["a"] / "take003.csv", made["c"] / "another name.csv")
+    return made
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory, folders) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("corpora")
+    for name, folder in folders.items():
+        assert build({"robot": folder}, root / name, scheduler="inline").complete
+    return {name: root / name for name in folders}
+
+
+def rows(out: Path) -> pl.DataFrame:
+    return pl.read_parquet(out / "catalog" / "clips-*.parquet")
+
+
+def motions(out: Path) -> dict[str, np.ndarray]:
+    corpus = Corpus.open(out)
+    return {name: np.array(corpus.motion(name).qpos) for name in corpus.kept["segment"]}
+
+
+def test_shards_without_anything_in_common_are_taken_over_byte_for_byte(corpora, tmp_path, corpus_digests):
+    done = merge([corpora["a"], corpora["b"]], tmp_path / "m")
+    assert done.rewritten_count == done.dropped_count == done.copy_count == 0
+    old = {k: v for name in "ab" for k, v in corpus_digests(corpora[name]).items() if k.startswith("shards/")}
+    assert {k: v for k, v in corpus_digests(tmp_path / "m").items() if k.startswith("shards/")} == old
+    assert done.taken_count == len({name.split("/")[1] for name in old})
+    assert not list(inventory.troubles(tmp_path / "m"))
+
+
+def test_what_both_hold_is_kept_once_and_copies_are_rows(corpora, tmp_path):
+    out = tmp_path / "m"
+    done = merge([corpora["a"], corpora["c"]], out)
+    assert (done.dropped_count, done.copy_count) == (2, 1) and done.rewritten_count >= 1
+    assert not list(inventory.troubles(out))
+    table = rows(out)
+    assert table.height == rows(corpora["a"]).height + rows(corpora["c"]).height - 2
+    copy = table.filter(pl.col("path") == "another name.csv").to_dicts()[0]
+    assert copy["reason"] == "duplicate_file" and json.loads(copy["numbers"]) == {"first": "robot:take003.csv"}
+    kept = table.filter(pl.col("status") == "kept")
+    assert kept["clip"].n_unique() == kept.height == 5 + 3
+    expected = motions(corpora["a"]) | motions(corpora["c"])
+    got = motions(out)
+    assert got.keys() == expected.keys()
+    assert all(np.array_equal(got[name], expected[name]) for name in got)
+
+
+def test_the_other_order_gives_the_same_motion(corpora, tmp_path):
+    merge([corpora["a"], corpora["c"]], tmp_path / "ac")
+    merge([corpora["c"], corpora["a"]], tmp_path / "ca")
+    ac, ca = motions(tmp_path / "ac"), motions(tmp_path / "ca")
+    assert sorted(ac) == sorted(ca) and all(np.array_equal(ac[name], ca[name]) for name in ac)
+
+
+def test_merging_again_or_after_a_kill_gives_the_same_bytes(corpora, tmp_path, corpus_digests):
+    given = [corpora[name] for name in "abc"]
+    merge(given, tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    for number, shard in enumerate(sorted((tmp_path / "two" / "shards").iterdir())):
+        if number % 2:
+            shard.rename(shard.with_name(f".tmp-{shard.name}-1"))
+    (tmp_path / "two" / "catalog" / "clips-00000.parquet").unlink()
+    merge(given, tmp_path / "two")
+    assert corpus_digests(tmp_path / "two") == corpus_digests(tmp_path / "one")
+
+
+def test_a_merged_corpus_grows_like_any_other(corpora, folders, tmp_path, motion_folder):
+    out = tmp_path / "m"
+    merge([corpora["a"], corpora["b"]], out)
+    together = tmp_path / "files"
+    shutil.copytree(folders["a"], together)
+    shutil.copytree(folders["b"], together, dirs_exist_ok=True)
+    assert build({"robot": together}, out, scheduler="inline").built_count == 0
+    motion_folder(together, 2, first=70)
+    assert build({"robot": together}, out, scheduler="inline").built_count >= 1
+    assert not list(inventory.troubles(out))
+    assert rows(out).filter(pl.col("status") == "kept").height == 5 + 4 + 2
+
+
+def test_corpora_of_different_recipes_are_refused_and_the_difference_named(corpora, folders, tmp_path):
+    build({"robot": folders["b"]}, tmp_path / "b", with_choice(Recipe(), "cut.max_s", "7"), "inline")
+    with pytest.raises(RecipeMismatch, match=r"cut\.max_s is 7\.0 there"):
+        merge([corpora["a"], tmp_path / "b"], tmp_path / "m")
+
+
+def test_a_damaged_corpus_is_refused(corpora, tmp_path):
+    spoiled = Path(shutil.copytree(corpora["b"], tmp_path / "b"))
+    path = sorted((spoiled / "shards").iterdir())[0] / "qpos/c/0/0"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(CorruptShard, match=r"not those that were written"):
+        merge([corpora["a"], spoiled], tmp_path / "m")
+
+
+def test_a_merge_needs_two_corpora_and_a_place_of_its_own(corpora, tmp_path):
+    for given, out in (([corpora["a"]], "m"), ([corpora["a"]] * 2, "m")):
+        with pytest.raises(MotionloomError, match="at least two different corpora"):
+            merge(given, tmp_path / out)
+    with pytest.raises(MotionloomError, match="a folder that is none of them"):
+        merge([corpora["a"], corpora["b"]], corpora["a"])
+    other = Path(shutil.copytree(corpora["c"], tmp_path / "c"))
+    with pytest.raises(MotionloomError, match="holds shards of other corpora"):
+        merge([corpora["a"], corpora["b"]], other)
