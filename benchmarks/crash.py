@@ -12,6 +12,7 @@ Shards are small here, so that many kills hit the moments at which they, the pla
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import logging
@@ -189,10 +190,8 @@ class Battle:
     def _stop(self, name: str) -> None:
         """Kill a process with all that it started."""
         process = self._running.pop(name)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
 
 
@@ -204,7 +203,8 @@ def lost(whole: Path, out: Path) -> int:
 def duplicated(out: Path) -> int:
     """Clips that stand in the catalog, and kept frames that stand in the shards, more than once."""
     segments = pl.read_parquet(out / "catalog" / "segments-*.parquet").filter(pl.col("status") == "kept")
-    return int(_clips(out).select(plan.IDENTITY).is_duplicated().sum() + segments["segment"].is_duplicated().sum())
+    twice = _clips(out).select(plan.IDENTITY).is_duplicated(), segments["segment"].is_duplicated()
+    return sum(int(rows.to_numpy().sum()) for rows in twice)
 
 
 def digests(out: Path) -> dict[str, str]:

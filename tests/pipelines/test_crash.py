@@ -30,10 +30,10 @@ def undisturbed(tmp_path_factory, folder) -> Path:
     return out
 
 
-def start(folder: Path, out: Path, *, workers: int) -> subprocess.Popen:
+def start(folder: Path, out: Path, *, workers: int, error: int = subprocess.DEVNULL) -> subprocess.Popen:
     """A build in a process group of its own, quiet."""
     command = [sys.executable, "-m", "pipelines.cli", "build", "--source", f"robot={folder}", "--out", str(out)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": error}
     return subprocess.Popen([*command, "--workers", str(workers)], cwd=ROOT, start_new_session=True, **quiet)
 
 
@@ -87,3 +87,33 @@ def no_half_made_shard(out: Path) -> bool:
     from corpus.store import verify_shard
 
     return not [trouble for shard in (out / "shards").glob("[0-9a-f]*") for trouble in verify_shard(shard)]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 80 MiB, of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a file system needs root")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_stops_the_build_and_freed_it_goes_on_to_the_same_bytes(
+    folder, undisturbed, small_disk, corpus_digests
+):
+    out, filler = small_disk / "corpus", small_disk / "other things"
+    process = start(folder, out, workers=1, error=subprocess.PIPE)
+    wait_for(process, out, shards=1)
+    free = shutil.disk_usage(small_disk).free
+    with filler.open("wb") as file:
+        file.write(bytes(free - (100 << 10)))
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 1 and b"the disk is full; free some space and run the same command" in told, told
+    assert b"Traceback" not in told and no_half_made_shard(out)
+    filler.unlink()
+    assert start(folder, out, workers=1).wait(120) == 0
+    assert corpus_digests(out) == corpus_digests(undisturbed)
