@@ -36,6 +36,7 @@ from corpus.sources import SOURCES, source
 from corpus.sources.options import LoadOptions
 from corpus.store import Shard, ShardWriter
 from pipelines import executor, guard, plan
+from pipelines.keys import add_keys
 from pipelines.progress import Progress
 from pipelines.quarantine import FOLDER as QUARANTINE
 from pipelines.quarantine import set_aside, set_aside_torn
@@ -133,7 +134,7 @@ def build(
         open_corpus(out, recipe)
         remove_leftovers(out)
         set_aside_torn(out)
-        clips = plan.add_keys(plan.scan_sources(sources, load.skeleton), sources, out / "plans" / "keys.parquet")
+        clips = add_keys(plan.scan_sources(sources, load.skeleton), sources, out / "plans" / "keys.parquet")
         todo = plan.make_plan(clips, out, recipe.hash)
         for shard in sorted(todo.strays):
             set_aside(out, out / "shards" / shard, "its clips stand in other shards")

@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from jaxtyping import Int
 
-from corpus.errors import MotionloomError, Rejected
+from corpus.errors import MotionloomError
 from corpus.motion import Clip
 from corpus.sources import source
-from corpus.sources.files import open_path
+from pipelines.matching import has
 
 SHARD_FRAMES = 200_000
 """About how many frames make a shard."""
@@ -92,54 +93,6 @@ def scan(name: str, root: Path, skeleton: Path | None = None) -> Iterator[Clip]:
     return reader.scan(root, skeleton) if name == "bvh" else reader.scan(root)
 
 
-HANDFUL = 64
-"""Files that a thread hashes at one go: each is done in less time than it takes to hand it over."""
-
-
-def add_keys(clips: pl.DataFrame, roots: dict[str, Path], cache: Path, *, threads: int = 4) -> pl.DataFrame:
-    """The clips with a column `clip`: the hash of each file's content.
-
-    Hashes are remembered in the file `cache` by path, size and time of change, so that only new files are read.
-    """
-    known = _read_cache(cache)
-    files = clips.select("source", "path").unique().sort("source", "path").rows()
-    fresh: list[tuple[str, int, int, str]] = []
-
-    def digest(file: tuple[str, str]) -> str:
-        name, path = file
-        try:
-            place = open_path(roots[name], Clip(name, path, licence=""))
-            stat = place.stat()
-            absolute = os.fsencode(place).decode("utf-8", "backslashreplace")
-            stamp = (stat.st_size, stat.st_mtime_ns)
-            if known.get(absolute, ("",))[:2] == stamp:
-                return known[absolute][2]
-            content = _file_digest(place)
-        except (Rejected, OSError):
-            # Nobody can read it, so its name has to do; loading it says why.
-            return _digest(f"unreadable\0{name}\0{path}")
-        fresh.append((absolute, *stamp, content))
-        return content
-
-    digests: list[str] = []
-    handfuls = [files[start : start + HANDFUL] for start in range(0, len(files), HANDFUL)]
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            for start in range(0, len(handfuls), 1000):
-                for some in pool.map(
-                    lambda handful: [digest(file) for file in handful], handfuls[start : start + 1000]
-                ):
-                    digests += some
-    finally:
-        _write_cache(cache, known, fresh)
-    keyed = pl.DataFrame(
-        [(*file, key) for file, key in zip(files, digests, strict=True)], ["source", "path", "clip"], orient="row"
-    )
-    clips = clips.join(keyed, on=["source", "path"], how="left")
-    of_part = pl.struct("clip", "part").map_elements(lambda row: _digest(f"{row['clip']}\0{row['part']}"), pl.String)
-    return clips.with_columns(pl.when(pl.col("part") == "").then(pl.col("clip")).otherwise(of_part).alias("clip"))
-
-
 def make_plan(clips: pl.DataFrame, out: Path, recipe_hash: str) -> Plan:
     """Bring the stored plan of a corpus up to date with what the sources hold now, and store it.
 
@@ -147,25 +100,28 @@ def make_plan(clips: pl.DataFrame, out: Path, recipe_hash: str) -> Plan:
     """
     number, stored = read_plan(out)
     finished = finished_shards(out)
-    stored, strays = _recover(out, number, stored, finished, clips, recipe_hash)
-    finished -= strays
-    done = stored.filter(pl.col("shard").is_in(list(finished)))
-    pending = _still_possible(stored.join(done, on="shard", how="anti"), done, clips)
-    new = clips.join(pl.concat([done, pending]), on=IDENTITY, how="anti")
+    stored, strays = _recover(out, number, (before := stored), finished, clips, recipe_hash)
+    built = pl.col("shard").is_in(list(finished - strays))
+    done = stored.filter(built)
+    pending = _still_possible(stored.filter(~built), done, clips)
+    unchanged = len(done) + len(pending) == len(before)
+    new = _without(clips, stored if unchanged else pl.concat([done, pending]))
     while len(touched := pending.join(new, on="clip", how="semi")):
         # A copy of an unbuilt clip has come: plan both anew, so that one shard decides which of them is kept.
         pending = pending.join(touched, on="shard", how="anti")
-        new = clips.join(pl.concat([done, pending]), on=IDENTITY, how="anti")
-    rows = pl.concat([done, pending, deal(_mark_copies(new, done, out), recipe_hash)]).sort("shard", *IDENTITY)
-    if not rows.equals(stored.sort("shard", *IDENTITY)) or number == 0:
+        new = _without(clips, pl.concat([done, pending]))
+    rows, missing = stored, pending
+    if number == 0 or len(new) or not unchanged:
+        rows = pl.concat([done, pending, deal(_mark_copies(new, done, out), recipe_hash)]).sort("shard", *IDENTITY)
+        missing = rows.filter(~built)
         _write_plan(out, number + 1, rows)
-    missing = rows.join(done, on="shard", how="anti").sort("shard", *IDENTITY)
-    elsewhere = missing.join(clips, on="source", how="anti")
+    scanned = pl.col("source").is_in(clips["source"].unique().implode())
+    elsewhere = missing["shard"].filter(missing.select(~scanned).to_series()).unique()
     return Plan(
         rows=rows,
-        missing=missing.join(elsewhere, on="shard", how="anti"),
+        missing=missing.filter(~pl.col("shard").is_in(elsewhere.implode())),
         strays=frozenset(strays),
-        gone_count=len(done.join(clips, on="source", how="semi").join(clips, on=IDENTITY, how="anti")),
+        gone_count=int((~has(done.filter(scanned), clips, IDENTITY)).sum()),
     )
 
 
@@ -177,18 +133,26 @@ def deal(clips: pl.DataFrame, recipe_hash: str) -> pl.DataFrame:
     """
     if clips.is_empty():
         return clips.with_columns(shard=pl.lit("")).select(list(PLAN_COLUMNS)).clear()
-    group = clips.group_by("clip").agg(pl.col("frames").max().clip(1, CLIP_FRAMES_LIMIT)).sort("clip")
-    total = int(group["frames"].sum())
+    # Narrow rows are put in order and numbered, so that whole ones are copied once.
+    order = clips.select("clip", "source", "path", "part", "frames").with_row_index("place")
+    order = order.sort("clip", "source", "path", "part")
+    groups = np.flatnonzero(order["clip"].ne_missing(order["clip"].shift()))
+    frames = np.maximum.reduceat(order["frames"].to_numpy(), groups).clip(1, CLIP_FRAMES_LIMIT)
+    firsts = groups[_first_of_shards(frames)]
+    lengths = np.diff(firsts, append=len(order))
+    names = [shard_id(order.slice(*part), recipe_hash) for part in zip(firsts, lengths, strict=True)]
+    shard = pl.Series(names).gather(np.repeat(np.arange(len(names)), lengths))
+    return clips[order["place"]].with_columns(shard=shard).select(list(PLAN_COLUMNS))
+
+
+def _first_of_shards(frames: Int[np.ndarray, " G"]) -> Int[np.ndarray, " K"]:
+    """Which of these groups of clips, by their frames, begin a shard."""
+    total = int(frames.sum())
     count = shard_count(total)
     # The middle of each group decides: (frames before + half of its own) / total.
-    middle = 2 * (pl.col("frames").cum_sum() - pl.col("frames")) + pl.col("frames")
-    group = group.select("clip", index=(middle * count // (2 * total)).clip(0, count - 1))
-    dealt = clips.join(group, on="clip").sort("clip", "source", "path", "part")
-    names = []
-    for (index,), rows in dealt.group_by("index", maintain_order=True):
-        names.append((index, shard_id(rows, recipe_hash)))
-    named = pl.DataFrame(names, {"index": dealt.schema["index"], "shard": pl.String}, orient="row")
-    return dealt.join(named, on="index").select(list(PLAN_COLUMNS))
+    middle = 2 * (np.cumsum(frames) - frames) + frames
+    index = (middle * count // (2 * total)).clip(0, count - 1)
+    return np.flatnonzero(np.diff(index, prepend=-1))
 
 
 def shard_count(frames: int) -> int:
@@ -198,10 +162,9 @@ def shard_count(frames: int) -> int:
 
 def shard_id(rows: pl.DataFrame, recipe_hash: str) -> str:
     """Hash of a shard's clips and the recipe, 16 hexadecimal digits."""
-    digest = hashlib.blake2b(recipe_hash.encode(), digest_size=8)
-    for row in rows.select("clip", "source", "path", "part").rows():
-        digest.update(("\0".join(row) + "\n").encode())
-    return digest.hexdigest()
+    line = pl.concat_str(pl.concat_str("clip", "source", "path", "part", separator="\0"), pl.lit("\n"))
+    text = rows.select(line.str.join("")).item()
+    return hashlib.blake2b((recipe_hash + text).encode(), digest_size=8).hexdigest()
 
 
 def finished_shards(out: Path) -> set[str]:
@@ -234,14 +197,25 @@ def store_adopted(out: Path) -> None:
 
 def _still_possible(pending: pl.DataFrame, done: pl.DataFrame, clips: pl.DataFrame) -> pl.DataFrame:
     """Rows of unbuilt shards all of whose clips are still there, as far as their sources were scanned, and in no existing shard."""
-    vanished = pending.join(clips, on="source", how="semi").join(clips, on=IDENTITY, how="anti")
-    taken = pending.join(done, on=IDENTITY, how="semi")
-    return pending.join(pl.concat([vanished, taken]), on="shard", how="anti")
+    scanned = pending["source"].is_in(clips["source"].unique().implode()).to_numpy()
+    impossible = (scanned & ~has(pending, clips, IDENTITY)) | has(pending, done, IDENTITY)
+    if not impossible.any():
+        return pending
+    shards = pending["shard"].filter(pl.Series(impossible)).unique()
+    return pending.filter(~pl.col("shard").is_in(shards.implode()))
+
+
+def _without(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+    """The rows that `others` does not have; no copy where that is all of them."""
+    known = has(rows, others, IDENTITY)
+    return rows.filter(pl.Series(~known)) if known.any() else rows
 
 
 def _mark_copies(new: pl.DataFrame, done: pl.DataFrame, out: Path) -> pl.DataFrame:
     """Name, for each new clip, the one of the same bytes that an existing shard has made a motion of."""
     shards = done.join(new, on="clip", how="semi")["shard"].unique().sort()
+    if shards.is_empty():
+        return new.with_columns(duplicate_of=pl.lit(""))
     tables = [pl.read_parquet(out / "shards" / shard / "clips.parquet") for shard in shards]
     schema = {"clip": pl.String, "duplicate_of": pl.String}
     first = [
@@ -316,30 +290,3 @@ def _clip_table(clips: Iterable[Clip], bytes_per_frame: float, *, chunk: int = 1
             tables.append(pl.DataFrame(rows, CLIP_COLUMNS, orient="row"))
             rows = []
     return pl.concat([*tables, pl.DataFrame(rows, CLIP_COLUMNS, orient="row")])
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb", buffering=0) as stream:
-        # The first half of SHA-256, which processors have instructions for.
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _read_cache(cache: Path) -> dict[str, tuple[int, int, str]]:
-    try:
-        return {path: (size, mtime, digest) for path, size, mtime, digest in pl.read_parquet(cache).rows()}
-    except (pl.exceptions.PolarsError, OSError, ValueError):
-        return {}  # none yet, or damaged: the files are read again
-
-
-def _write_cache(cache: Path, known: dict[str, tuple[int, int, str]], fresh: list[tuple[str, int, int, str]]) -> None:
-    if not fresh:
-        return
-    known = known | {path: (size, mtime, digest) for path, size, mtime, digest in fresh}
-    schema = {"path": pl.String, "size": pl.Int64, "mtime_ns": pl.Int64, "digest": pl.String}
-    table = pl.DataFrame([(path, *rest) for path, rest in sorted(known.items())], schema, orient="row")
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(cache, lambda path: table.write_parquet(path))

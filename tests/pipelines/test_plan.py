@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -9,9 +10,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from corpus.errors import MotionloomError, UnknownSource
+from pipelines import keys as keys_module
 from pipelines import plan
+from pipelines.keys import add_keys, text_digest
 
 RECIPE = "r" * 32
 
@@ -19,7 +24,7 @@ RECIPE = "r" * 32
 def clip_table(names: dict[str, str], *, source: str = "robot", frames: int = 3000) -> pl.DataFrame:
     """Clips by path, with a text that stands for their content."""
     rows = [
-        (source, path, "", "open", "", path, "", 100, frames, plan._digest(content)) for path, content in names.items()
+        (source, path, "", "open", "", path, "", 100, frames, text_digest(content)) for path, content in names.items()
     ]
     return pl.DataFrame(rows, {**plan.CLIP_COLUMNS, "clip": pl.String}, orient="row")
 
@@ -99,6 +104,45 @@ def test_one_absurd_file_does_not_make_millions_of_shards():
     assert deal(clips, RECIPE)["shard"].n_unique() <= 32
 
 
+def dealt_by_the_rule(clips: list[tuple[str, str, int]], recipe_hash: str) -> dict[str, str]:
+    """Shard by path, as docs/format.md has it: (path, key, frames) clip by clip."""
+    groups: dict[str, list[tuple[str, int]]] = {}
+    for path, key, frames in clips:
+        groups.setdefault(key, []).append((path, frames))
+    sizes = {
+        key: min(max(1, *(frames for _, frames in group)), plan.CLIP_FRAMES_LIMIT) for key, group in groups.items()
+    }
+    total = sum(sizes.values())
+    count = plan.shard_count(total)
+    before, shards = 0, {}
+    for key in sorted(groups):
+        index = min((2 * before + sizes[key]) * count // (2 * total), count - 1)
+        shards.setdefault(index, []).extend((key, path) for path, _ in groups[key])
+        before += sizes[key]
+    named = {}
+    for rows in shards.values():
+        text = "".join(f"{key}\0robot\0{path}\0\n" for key, path in sorted(rows))
+        name = hashlib.blake2b((recipe_hash + text).encode(), digest_size=8).hexdigest()
+        named |= {path: name for _, path in rows}
+    return named
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_shards_and_their_names_follow_the_written_rule(data):
+    paths = data.draw(st.lists(st.text("ab\n é/", min_size=1), min_size=1, max_size=40, unique=True))
+    contents = [data.draw(st.integers(0, 30)) for _ in paths]
+    clips = [
+        (path, text_digest(str(content)), data.draw(st.integers(0, 60_000)))
+        for path, content in zip(paths, contents, strict=True)
+    ]
+    table = pl.concat([
+        clip_table({path: str(content)}, frames=frames)
+        for (path, _, frames), content in zip(clips, contents, strict=True)
+    ])  # fmt: skip
+    assert dict(deal(table, RECIPE).select("path", "shard").rows()) == dealt_by_the_rule(clips, RECIPE)
+
+
 # --- keeping a plan
 
 
@@ -153,7 +197,7 @@ def test_a_changed_file_is_a_new_clip(tmp_path):
     old = plan.make_plan(clip_table({"a.csv": "one"}), tmp_path, RECIPE)
     pretend_built(tmp_path, *old.shards, old.rows)
     made = plan.make_plan(clip_table({"a.csv": "two"}), tmp_path, RECIPE)
-    assert len(made.missing) == 1 and made.missing["clip"][0] == plan._digest("two") and made.gone_count == 1
+    assert len(made.missing) == 1 and made.missing["clip"][0] == text_digest("two") and made.gone_count == 1
 
 
 def test_a_new_copy_of_a_built_motion_is_marked(tmp_path):
@@ -210,7 +254,7 @@ def test_any_history_of_changes_ends_with_every_file_planned_once(tmp_path, seed
     for step in range(6):
         made = plan.make_plan(clip_table(files, frames=2000), tmp_path, RECIPE)
         planned = made.rows.select("path", "clip").rows()
-        now = [(path, plan._digest(content)) for path, content in files.items()]
+        now = [(path, text_digest(content)) for path, content in files.items()]
         assert len(planned) == len(set(planned)) and set(now) <= set(planned)
         assert set(made.missing.select("path", "clip").rows()) <= set(now)
         for shard in set(made.missing["shard"]):
@@ -236,7 +280,7 @@ def folder(tmp_path) -> Path:
 
 def keys(root: Path, cache: Path) -> dict[str, str]:
     roots = {"robot": root}
-    table = plan.add_keys(plan.scan_sources(roots), roots, cache)
+    table = add_keys(plan.scan_sources(roots), roots, cache)
     return dict(table.select("path", "clip").rows())
 
 
@@ -251,12 +295,53 @@ def test_keys_are_remembered_until_a_file_changes(folder, tmp_path, monkeypatch)
     cache = tmp_path / "keys.parquet"
     first = keys(folder, cache)
     read = []
-    whole = plan._file_digest
-    monkeypatch.setattr(plan, "_file_digest", lambda path: read.append(path.name) or whole(path))
+    whole = keys_module._file_digest
+    monkeypatch.setattr(keys_module, "_file_digest", lambda path: read.append(path.name) or whole(path))
     assert keys(folder, cache) == first and read == []
     (folder / "a.csv").write_bytes(b"9,9")
     os.utime(folder / "a.csv", ns=(1, 1))
     assert keys(folder, cache)["a.csv"] != first["a.csv"] and read == ["a.csv"]
+
+
+def test_what_is_remembered_goes_by_size_and_time_of_change(folder, tmp_path):
+    """Files need not be read, nor even be there, while what is seen of them is what is remembered."""
+    first, looked = keys(folder, tmp_path / "keys.parquet"), []
+
+    def look(root: Path, source: str, path: str):
+        looked.append(path)
+        return keys_module.look_at_file(root, source, path)
+
+    clips = plan.scan_sources({"robot": folder})
+    known = pl.read_parquet(tmp_path / "keys.parquet")
+    known.with_columns(digest=pl.lit("f" * 32)).write_parquet(tmp_path / "keys.parquet")
+    again = add_keys(clips, {"robot": folder}, tmp_path / "keys.parquet", look=look)
+    assert sorted(looked) == sorted(first)
+    assert dict(again.select("path", "clip").rows()) == {
+        path: key if path == "empty.csv" else "f" * 32 for path, key in first.items()
+    }
+
+
+def test_motions_of_one_file_have_keys_of_their_own(folder, tmp_path):
+    clips = plan.scan_sources({"robot": folder}).filter(pl.col("path") == "a.csv")
+    parts = pl.concat([clips.with_columns(part=pl.lit(part)) for part in ("", "x", "y")])
+    found = add_keys(parts, {"robot": folder}, tmp_path / "keys.parquet")["clip"].to_list()
+    assert found == [found[0], text_digest(f"{found[0]}\0x"), text_digest(f"{found[0]}\0y")]
+
+
+def test_keys_hashed_before_an_interruption_are_remembered(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(keys_module, "HANDFUL", 1)
+    monkeypatch.setattr(keys_module, "HANDFULS", 1)
+    whole = keys_module._file_digest
+
+    def interrupted(path: Path) -> str:
+        if path.name == "copy.csv":
+            raise KeyboardInterrupt
+        return whole(path)
+
+    monkeypatch.setattr(keys_module, "_file_digest", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        keys(folder, tmp_path / "keys.parquet")
+    assert [Path(path).name for path in pl.read_parquet(tmp_path / "keys.parquet")["path"]] == ["a.csv"]
 
 
 def test_a_damaged_cache_of_keys_is_made_anew(folder, tmp_path):
