@@ -36,6 +36,9 @@ from corpus.sources import SOURCES, source
 from corpus.sources.options import LoadOptions
 from corpus.store import Shard, ShardWriter
 from pipelines import executor, guard, plan
+from pipelines.bisect import DEATHS, Handling
+from pipelines.cluster import Place, default_workers
+from pipelines.cluster import check as check_place
 from pipelines.keys import add_keys
 from pipelines.progress import Progress
 from pipelines.quarantine import FOLDER as QUARANTINE
@@ -102,6 +105,14 @@ class Outcome:
     """Processor time of those tasks: what a rate per core is reckoned by, since other programs do not count."""
     peak_memory_mb: float
     """The most memory any worker held [MiB]; 0 where nothing was built."""
+    worker_count: int
+    """The most workers there were at once; 0 where nothing was built."""
+    death_count: int
+    """How often a worker died or left in the midst of its work."""
+    reissue_count: int
+    """Shards that were sent to a second worker because they were late."""
+    slowest: tuple[str, float]
+    """The shard that took longest, and its time [s]."""
 
     @property
     def complete(self) -> bool:
@@ -117,13 +128,17 @@ def build(
     *,
     load: LoadOptions | None = None,
     progress: bool = False,
+    worker_memory: str | None = None,
+    report: Path | None = None,
 ) -> Outcome:
     """Make the corpus `out` from folders by source name, or bring it up to date with them.
 
     Bad data ends in the catalog with a reason. A task that fails otherwise is tried three times and listed in the
-    outcome, and its shard is missing until a later run succeeds.
+    outcome, and its shard is missing until a later run succeeds. A clip that kills its worker is found and left out.
     """
     start = time.monotonic()
+    place = Place(scheduler, workers, worker_memory, report)
+    check_place(place)
     guard.check()
     sources = {name: Path(root).resolve() for name, root in sources.items()}
     out, recipe = Path(out).resolve(), recipe or Recipe()
@@ -140,9 +155,9 @@ def build(
             set_aside(out, out / "shards" / shard, "its clips stand in other shards")
         if todo.gone_count:
             log.warning("%d clips of this corpus have changed or vanished from the sources; they stay", todo.gone_count)
-        failures, results = [], []
+        ran, results = executor.Summary(), []
         if len(todo.missing):
-            failures = _build_missing(todo.missing, sources, out, recipe, load, scheduler, workers, progress, results)
+            ran = _build_missing(todo.missing, sources, out, recipe, load, place, progress, results)
             remove_leftovers(out)
         finished = plan.finished_shards(out)
         if results or _stale(out, finished):
@@ -152,20 +167,29 @@ def build(
         shard_count=len(todo.shards),
         built_count=len(results),
         missing=tuple(sorted(todo.shards - finished)),
-        failures=tuple(failures),
+        failures=ran.failures,
         frame_count=sum(r["frames"] for r in results),
         kept_count=sum(r["frames_kept"] for r in results),
         seconds=time.monotonic() - start,
         worker_seconds=sum(r["seconds"] for r in results),
         cpu_seconds=sum(r["cpu_seconds"] for r in results),
         peak_memory_mb=max((r["peak_memory_mb"] for r in results), default=0.0),
+        worker_count=ran.worker_count,
+        death_count=ran.death_count,
+        reissue_count=ran.reissue_count,
+        slowest=max(((r["shard"], r["seconds"]) for r in results), key=lambda one: one[1], default=("", 0.0)),
     )
 
 
 def build_shard(task: dict[str, Any]) -> dict[str, Any]:
-    """Make one shard: read, retarget, cut and judge its clips one by one, then let it appear by one rename."""
+    """Make one shard: read, retarget, cut and judge its clips one by one, then let it appear by one rename.
+
+    A probe does the same with some of the clips and writes nothing. The clips under "crashed" have killed workers.
+    """
     start, cpu_start = time.monotonic(), time.process_time()
     recipe, load = Recipe.from_json(task["recipe"]), _unpack(task["load"])
+    if task.get("probe"):
+        return {"probed": sum(1 for _ in _clips_of(task, recipe, load))}
     frames = kept = rejected = 0
     try:
         with ShardWriter(Path(task["out"]) / "shards", task["shard"], recipe.hash) as writer:
@@ -219,15 +243,15 @@ def locked(out: Path) -> Iterator[None]:
 
 def _build_missing(
     missing: pl.DataFrame, sources: dict[str, Path], out: Path, recipe: Recipe, load: LoadOptions,
-    scheduler: str, workers: int | None, progress: bool, results: list[dict],
-) -> list[executor.Failure]:  # fmt: skip
-    """Build the shards of these plan rows; fills `results`, gives the tasks that failed."""
+    place: Place, progress: bool, results: list[dict],
+) -> executor.Summary:  # fmt: skip
+    """Build the shards of these plan rows; fills `results`."""
     count, frames = missing["shard"].n_unique(), int(missing["frames"].sum())
     log.info("%d shards to build: %d clips, about %s frames", count, len(missing), f"{frames:,}")
     _check_space(out, frames)
-    if scheduler == "local":
+    if place.scheduler == "local":
         warm_up()  # here, once: the workers then find the compiled kernel in Warp's cache
-        workers = min(workers or executor.default_workers(), count)
+        place = replace(place, workers=min(place.workers or default_workers(), count))
     (out / "shards").mkdir(exist_ok=True)
     with Progress(count, frames, shown=progress) as bar:
 
@@ -236,7 +260,7 @@ def _build_missing(
             bar.advance(result)
 
         tasks = _tasks(missing, sources, out, recipe, load)
-        return executor.run(build_shard, tasks, scheduler=scheduler, workers=workers, on_result=on_result)
+        return executor.run(build_shard, tasks, place=place, handling=HANDLING, on_result=on_result)
 
 
 def _tasks(
@@ -251,6 +275,42 @@ def _tasks(
         clips = rows.drop("shard").to_dicts()
         clips.sort(key=lambda clip: (clip["clip"], order[clip["source"]], clip["path"], clip["part"]))
         yield {**common, "shard": shard, "clips": clips, "estimated_frames": int(rows["frames"].sum())}
+
+
+def _identity(clip: dict[str, Any]) -> list[str]:
+    return [clip[name] for name in plan.IDENTITY]
+
+
+def _suspects(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """The clips of a task that could kill its worker."""
+    return [clip for clip in task["clips"] if _identity(clip) not in task.get("crashed", [])]
+
+
+def _halves(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Two probes of half of the clips each; none where only one clip could be to blame."""
+    clips = _suspects(task)
+    middle = len(clips) // 2
+    return [_probe(task, half) for half in (clips[:middle], clips[middle:])] if middle else []
+
+
+def _probe(task: dict[str, Any], clips: list[dict[str, Any]]) -> dict[str, Any]:
+    return {**task, "clips": clips, "probe": True, "estimated_frames": sum(clip["frames"] for clip in clips)}
+
+
+def _mark_crashed(task: dict[str, Any], culprits: list[dict[str, Any]]) -> dict[str, Any]:
+    """The task with each clip of the culprits under "crashed"."""
+    clips = [clip for culprit in culprits for clip in _suspects(culprit)]
+    for clip in clips:
+        log.error("%s:%s kills its worker: left out of shard %s", clip["source"], clip["path"], task["shard"])
+    return {**task, "crashed": [*task.get("crashed", []), *map(_identity, clips)]}
+
+
+HANDLING = Handling(
+    name=lambda task: f"shard {task['shard']}",
+    cost=lambda task: max(task["estimated_frames"], 1.0),
+    halves=_halves,
+    mark=_mark_crashed,
+)
 
 
 def _pack(load: LoadOptions) -> dict[str, Any]:
@@ -288,6 +348,9 @@ def _clips_of(task: dict[str, Any], recipe: Recipe, load: LoadOptions) -> Iterat
         if first := planned["duplicate_of"] or taken.get(clip.key):
             same = Rejected("duplicate_file", f"the same bytes as {first}", first=first)
             waiting.append(Loaded(_reject(_new_row(clip), same), None))
+        elif _identity(planned) in task.get("crashed", []):
+            crashed = Rejected("crashed_worker", "killed its worker whenever it was worked on alone", deaths=DEATHS)
+            waiting.append(Loaded(_reject(_new_row(clip), crashed), None))
         else:
             waiting.append(load_clip(clip, Path(task["roots"][clip.source]), load))
     yield from finished()

@@ -128,6 +128,9 @@ def _tell(outcome, options: argparse.Namespace) -> int:
             f"{outcome.frame_count:,} frames, {outcome.kept_count:,} kept; "
             f"peak {outcome.peak_memory_mb:.0f} MiB per worker"
         )
+        print(_how_it_went(outcome))
+        if outcome.built_count and options.report:
+            print(f"see: {options.report}")
         print(f"see: loom info {options.out}")
     if not outcome.complete:
         hint = "" if options.traceback else " (--traceback shows where)"
@@ -135,6 +138,16 @@ def _tell(outcome, options: argparse.Namespace) -> int:
             f"loom: {len(outcome.missing)} shards are missing{hint}; run the same command to try again", file=sys.stderr
         )
     return 0 if outcome.complete else 1
+
+
+def _how_it_went(outcome) -> str:
+    shard, seconds = outcome.slowest
+    return (
+        f"{outcome.frame_count / max(outcome.seconds, 1e-6):,.0f} frames/s, "
+        f"{outcome.frame_count / max(outcome.cpu_seconds, 1e-6):,.0f} per core-second; "
+        f"{outcome.worker_count} workers, {outcome.death_count} deaths, {outcome.reissue_count} shards issued twice; "
+        f"slowest shard {shard or 'none'}: {seconds:.1f} s"
+    )
 
 
 def retarget(options: argparse.Namespace) -> int:
@@ -255,6 +268,12 @@ def _add_running_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--workers", type=_positive, metavar="N", help="processes on this machine (default: one per core)")
     add("--scheduler", default="local", metavar="local|tcp://…", help="where tasks run: here, or a Dask scheduler")
+    add(
+        "--worker-memory",
+        metavar="SIZE",
+        help="most memory of a worker on this machine, as in 2GB; beyond, it is killed",
+    )
+    add("--report", type=Path, metavar="FILE.html", help="write Dask's performance report")
     add("--traceback", action="store_true", help="show where failed tasks failed")
 
 
@@ -302,7 +321,13 @@ def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _running(options: argparse.Namespace) -> dict[str, Any]:
-    return {"scheduler": options.scheduler, "workers": options.workers, "progress": True}
+    return {
+        "scheduler": options.scheduler,
+        "workers": options.workers,
+        "worker_memory": options.worker_memory,
+        "report": options.report,
+        "progress": True,
+    }
 
 
 def _recipe(options: argparse.Namespace) -> tuple[Any, Any]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from corpus.errors import MotionloomError
-from pipelines import executor
+from pipelines import cluster, executor
+from pipelines.cluster import Place
 
 # Functions are sent to the workers by value: this file is no module that they could import.
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,10 +72,10 @@ def tasks(count: int, folder: Path | None = None) -> list[dict]:
     return [{"value": value, "folder": str(folder)} for value in range(count)]
 
 
-def collect(function, items, **options):
+def collect(function, items, scheduler="local", workers=None):
     results = []
-    failures = executor.run(function, items, on_result=results.append, **options)
-    return results, failures
+    ran = executor.run(function, items, place=Place(scheduler, workers), on_result=results.append)
+    return results, ran.failures
 
 
 def test_inline_runs_in_this_process():
@@ -98,7 +99,7 @@ def test_a_passing_trouble_is_overcome(tmp_path):
 
 def test_a_mendable_error_stops_the_run_with_its_own_words():
     with pytest.raises(MotionloomError, match=r"^the disk is full$"):
-        executor.run(need_a_person, tasks(3), scheduler="inline")
+        executor.run(need_a_person, tasks(3), place=Place("inline"))
 
 
 def test_tasks_are_taken_as_they_are_needed():
@@ -110,7 +111,7 @@ def test_tasks_are_taken_as_they_are_needed():
             yield {"value": value}
 
     with pytest.raises(MotionloomError):
-        executor.run(need_a_person, endless(), scheduler="inline")
+        executor.run(need_a_person, endless(), place=Place("inline"))
     assert len(taken) == 1
 
 
@@ -126,7 +127,7 @@ def test_local_workers_are_other_processes_of_one_thread_and_outlive_bad_tasks(t
         _, failures = collect(unpicklable, tasks(1), scheduler=address)
         assert failures[0].error == "Odd: odd"
         with pytest.raises(MotionloomError, match="the disk is full"):
-            executor.run(need_a_person, tasks(3), scheduler=address)
+            executor.run(need_a_person, tasks(3), place=Place(address))
 
 
 def test_a_worker_that_dies_costs_an_attempt_not_the_run(tmp_path):
@@ -138,9 +139,9 @@ def test_a_worker_that_dies_costs_an_attempt_not_the_run(tmp_path):
 
 
 def test_no_scheduler_at_an_address_is_one_clear_line(monkeypatch):
-    monkeypatch.setattr(executor, "CONNECT_S", 0.5)
+    monkeypatch.setattr(cluster, "CONNECT_S", 0.5)
     with pytest.raises(MotionloomError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"):
-        executor.run(double, tasks(1), scheduler="tcp://127.0.0.1:9")
+        executor.run(double, tasks(1), place=Place("tcp://127.0.0.1:9"))
 
 
 def test_peak_memory_is_this_process_own():
