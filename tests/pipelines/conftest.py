@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_standing(path: Path, seed: int, *, seconds: float = 4.0, fps: float = 30.0) -> None:
@@ -67,3 +75,55 @@ def motion_folder() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def corpus_digests() -> Callable[[Path], dict[str, str]]:
     return digests
+
+
+class DaskProcesses:
+    """A Dask scheduler and workers, started by command as on a real cluster; all are killed by `close`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.processes: list[subprocess.Popen] = []
+        file = folder / "scheduler.json"
+        self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", str(file))
+        until(file.exists, "the scheduler is up")
+        self.address = json.loads(file.read_text())["address"]
+
+    def worker(self, *options: str) -> subprocess.Popen:
+        """Start a worker of one thread, and wait until the scheduler knows it."""
+        place = ("--local-directory", str(self.folder), "--memory-limit", "0")
+        log = self.folder / f"worker{len(self.processes)}.log"
+        process = self._start("worker", self.address, "--nthreads", "1", *place, *options)
+        until(lambda: "Registered to" in log.read_text(), "the worker is up")
+        return process
+
+    def close(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _start(self, part: str, *options: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{part}", "--host", "127.0.0.1", "--no-dashboard"]
+        log = (self.folder / f"{part}{len(self.processes)}.log").open("w")
+        process = subprocess.Popen(
+            [*command, *options], cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        log.close()
+        self.processes.append(process)
+        return process
+
+
+def until(happened: Callable[[], object], what: str, *, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:.0f} s until {what}")
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def dask_processes(tmp_path_factory) -> Iterator[DaskProcesses]:
+    processes = DaskProcesses(tmp_path_factory.mktemp("dask"))
+    yield processes
+    processes.close()
