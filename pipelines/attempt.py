@@ -27,6 +27,27 @@ def attempt(function: Callable[[dict], dict], task: dict, digest: str | None) ->
         return failed(error)
 
 
+def sent() -> Callable[[bytes], dict]:
+    """`attempt` in the form that is sent: it takes its pickled arguments and needs nothing on the scheduler but Dask.
+
+    A function within a function travels by value, so that the scheduler, which unpickles it, imports nothing of ours.
+    """
+
+    def unpack_and_attempt(payload: bytes) -> dict:
+        import pickle
+
+        try:
+            from pipelines.attempt import attempt
+
+            arguments = pickle.loads(payload)
+        except (ImportError, AttributeError) as error:
+            error = f"A worker lacks Motionloom, or has another version ({error}): install the same version on both."
+            return {"error": error, "stop": True, "refused": True, "trace": ""}
+        return attempt(*arguments)
+
+    return unpack_and_attempt
+
+
 def failed(error: Exception) -> dict:
     """An outcome: the "error" in a line, its "trace", whether a person has to mend something first ("stop"), and
     whether it is this worker that must not be used ("refused")."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from corpus.errors import MotionloomError
-from pipelines.attempt import attempt, failed
+from pipelines.attempt import failed, sent
 from pipelines.bisect import Handling, Work, after_death, after_survival
 from pipelines.cluster import Workers, scheduler_lost
 
@@ -60,6 +60,7 @@ class Window:
         self.handling, self.interrupted = handling, interrupted
         self.workers = Workers(client)
         self.done_count = self.death_count = self.reissue_count = 0
+        self._sent = sent()
         self._remaining = iter(tasks)
         self._waiting: deque[Work] = deque()
         self._flights: dict[Any, Flight] = {}
@@ -93,10 +94,11 @@ class Window:
             self._launch(self._waiting.popleft(), address)
 
     def _launch(self, work: Work, address: str) -> None:
-        future = self.client.submit(
-            attempt, self.function, work.task, self.digest,
-            key=f"{self.function.__name__}-{uuid.uuid4().hex}", pure=False, workers=[address],
-        )  # fmt: skip
+        from cloudpickle import dumps
+
+        payload = dumps((self.function, work.task, self.digest))
+        key = f"{self.function.__name__}-{uuid.uuid4().hex}"
+        future = self.client.submit(self._sent, payload, key=key, pure=False, workers=[address])
         flight = Flight(work, address, time.monotonic())
         self._flights[future] = flight
         self._open.setdefault(work, []).append(flight)

@@ -84,7 +84,8 @@ class DaskProcesses:
         self.folder = folder
         self.processes: list[subprocess.Popen] = []
         file = folder / "scheduler.json"
-        self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", str(file))
+        bare = ("--preload", str(ROOT / "tests" / "pipelines" / "only_dask.py"))
+        self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", str(file), *bare)
         until(file.exists, "the scheduler is up")
         self.address = json.loads(file.read_text())["address"]
 

@@ -222,7 +222,7 @@ def test_clips_that_kill_their_worker_become_rows_and_cost_their_neighbours_noth
 
 
 def test_a_build_whose_scheduler_is_killed_says_so_and_goes_on_later(dask_processes, motion_folder, tmp_path):
-    folder = motion_folder(tmp_path / "files", 16, seconds=240)
+    folder = motion_folder(tmp_path / "files", 9, seconds=240)
     dask_processes.worker("--no-nanny")
     command = [sys.executable, "-m", "pipelines.cli", "build", "--source", f"robot={folder}"]
     command += ["--out", str(tmp_path / "out")]
@@ -236,7 +236,7 @@ def test_a_build_whose_scheduler_is_killed_says_so_and_goes_on_later(dask_proces
     _, error = process.communicate(timeout=60)
     assert process.returncode == 1 and error.count("is gone: what is built stays") == 1, error
     assert "Traceback" not in error
-    done = subprocess.run([*command, "--workers", "2"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, "--scheduler", "inline"], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert 0 < int(done.stdout.split("built ")[1].split()[0]) < len(list(shards.glob("[0-9a-f]*")))
     assert not list(inventory.troubles(tmp_path / "out"))
