@@ -6,10 +6,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -18,9 +18,13 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from corpus import schema
+from corpus.bucket import is_url
 from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch
 from corpus.motion import RobotMotion
 from corpus.store import Shard, sync
+
+if TYPE_CHECKING:
+    from corpus.shard_cache import ShardCache
 
 ROW_GROUP = 100_000
 """Rows of one Parquet row group of the catalog."""
@@ -33,10 +37,20 @@ class Corpus:
     path: Path
     about: dict[str, Any]
     """`corpus.json`: format, recipe, robot, joint names, rate."""
+    shards: ShardCache | None = None
+    """Where shards come from that lie on object storage."""
 
     @classmethod
-    def open(cls, path: Path | str) -> Corpus:
-        """Raises `MotionloomError` where the folder is no corpus, or its catalog was not folded to its end."""
+    def open(cls, path: Path | str, *, cache: Path | None = None, cache_limit: float | None = None) -> Corpus:
+        """Raises `MotionloomError` where the folder is no corpus, or its catalog was not folded to its end.
+
+        Of a corpus on object storage (s3://…) copies are kept in the folder `cache`, of at most `cache_limit` [10⁹ bytes].
+        """
+        if is_url(path):
+            from corpus.shard_cache import ShardCache
+
+            shards = ShardCache.open(str(path), cache, cache_limit)
+            return replace(cls.open(shards.folder), shards=shards)
         path = Path(path)
         try:
             about = json.loads((path / "corpus.json").read_text())
@@ -112,17 +126,32 @@ class Corpus:
 
     def shard(self, number: int) -> Shard:
         """The shard at this place in `shard_ids`, opened once."""
-        if number not in self._opened:
-            shard, expected = Shard.open(self.path / "shards" / self.shard_ids[number]), self._frames_of_shard[number]
+        name, shard = self.shard_ids[number], self._opened.get(number)
+        if self.shards is not None:
+            self.shards.note_use(name)
+        if shard is None:
+            shard, expected = self._open_shard(name), self._frames_of_shard[number]
             if shard.frame_count != expected:
                 raise CorruptShard(
                     f"{shard.path}: {shard.frame_count} frames, the catalog says {expected}: fold it anew."
                 )
             self._opened[number] = shard
-        return self._opened[number]
+        return shard
+
+    def _open_shard(self, name: str) -> Shard:
+        if self.shards is None:
+            return Shard.open(self.path / "shards" / name)
+        shard = self.shards.shard(name)
+        # A shard that was evicted keeps its place on the disk as long as it is mapped here.
+        for number, opened in list(self._opened.items()):
+            if not opened.path.exists():
+                self._opened.pop(number, None)
+        return shard
 
     def __reduce__(self):
         # Another process opens the files itself: mapped arrays would travel as gigabytes.
+        if self.shards is not None:
+            return _open_again, (self.shards.url, self.shards.root, self.shards.limit / 1e9)
         return Corpus.open, (self.path,)
 
     def _number_of(self, name: str) -> int:
@@ -143,14 +172,19 @@ class Corpus:
         return {}
 
 
-def fold(out: Path, folder: Path | None = None) -> None:
+def _open_again(url: str, cache: Path, cache_limit: float) -> Corpus:
+    return Corpus.open(url, cache=cache, cache_limit=cache_limit)
+
+
+def fold(out: Path, folder: Path | None = None, *, rows_only: bool = False) -> None:
     """Write the catalog anew from the rows of all shards, to `folder` (default: its place in the corpus); readers see the
     old one or the new one.
 
-    The bytes depend on the shards alone, not on the order in which they were written.
+    The bytes depend on the shards alone, not on the order in which they were written. `rows_only`: their frames lie elsewhere.
     """
     # No dot: a worker that died may have left a folder behind that it had not renamed yet.
-    shards = [Shard.open(path) for path in sorted((out / "shards").glob("[!.]*")) if (path / "shard.json").exists()]
+    paths = [path for path in sorted((out / "shards").glob("[!.]*")) if (path / "shard.json").exists()]
+    shards = [Shard.open(path, rows_only=rows_only) for path in paths]
     _check_recipes(out, shards)
     stamp = hashlib.blake2b("\n".join(shard.path.name for shard in shards).encode(), digest_size=16).hexdigest()
     folder = folder or out / "catalog"

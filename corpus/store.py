@@ -36,6 +36,8 @@ FORMAT = 1
 CHUNK = 256
 """Frames of one inner Zarr chunk."""
 CONTACT_COLUMNS = 4
+ROW_FILES = ("clips.parquet", "segments.parquet")
+"""The files of a shard that hold rows; the others hold frames."""
 
 
 class ShardWriter:
@@ -128,7 +130,7 @@ class ShardWriter:
             "shard": self.shard_id,
             "recipe": self.recipe_hash,
             "frames": self.frame_count,
-            "files": {name: _fingerprint(folder / name) for name in _file_names(folder)},
+            "files": {name: fingerprint(folder / name) for name in _file_names(folder)},
         }
         (folder / "shard.json").write_text(_as_text(about))
         for path in (*folder.rglob("*"), folder):
@@ -162,16 +164,17 @@ class Shard:
     """Size and checksum of every file, by name."""
 
     @classmethod
-    def open(cls, path: Path, *, checksums: bool = False) -> Shard:
-        """Raises `CorruptShard` where the folder is no whole shard.
+    def open(cls, path: Path, *, checksums: bool = False, rows_only: bool = False) -> Shard:
+        """Raises `CorruptShard` where the folder is no whole shard; `rows_only` asks for the tables alone, not for frames.
 
         Always checked: every file is there with its size, and, when they are read, the rows' checksums and the order
         of the chunks. A bit that flipped among the frames is found only with `checksums`, which reads every byte.
         """
         path = Path(path)
-        about = _read_about(path)
+        about = read_about(path)
         shard = cls(path, about["frames"], about["recipe"], about["files"])
-        if damage := next(_damaged_files(path, shard.files, checksums=checksums), None):
+        needed = {name: shard.files[name] for name in ROW_FILES if name in shard.files} if rows_only else shard.files
+        if damage := next(_damaged_files(path, needed, checksums=checksums), None):
             raise CorruptShard(f"{damage} Delete the shard and run the build again.")
         return shard
 
@@ -239,7 +242,7 @@ def verify_shard(path: Path) -> list[str]:
     """Everything that is wrong with a shard, one line each: files, checksums, tables, and rows against frames."""
     path = Path(path)
     try:
-        about = _read_about(path)
+        about = read_about(path)
     except CorruptShard as error:
         return [str(error)]
     problems = [*_damaged_files(path, about["files"], checksums=True)]
@@ -298,13 +301,13 @@ def _damaged_files(path: Path, files: dict[str, dict[str, Any]], *, checksums: b
             size = (path / name).stat().st_size
             if size != written["bytes"]:
                 yield f"{path}/{name}: {size} bytes, expected {written['bytes']}."
-            elif checksums and _fingerprint(path / name) != written:
+            elif checksums and fingerprint(path / name) != written:
                 yield f"{path}/{name}: its bytes are not those that were written."
         except OSError as error:
             yield f"{path}/{name}: {error.strerror}."
 
 
-def _read_about(path: Path) -> dict[str, Any]:
+def read_about(path: Path) -> dict[str, Any]:
     """The content of shard.json, which has no checksum: it must be, to the letter, what a writer writes."""
     try:
         text = (path / "shard.json").read_text()
@@ -409,7 +412,7 @@ def _file_names(folder: Path) -> list[str]:
     return [name for name in names if name != "shard.json"]
 
 
-def _fingerprint(path: Path) -> dict[str, Any]:
+def fingerprint(path: Path) -> dict[str, Any]:
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while block := file.read(1 << 20):

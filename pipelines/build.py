@@ -27,6 +27,7 @@ from corpus import catalog
 from corpus.contact import detect_contacts
 from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch, Rejected
 from corpus.g1 import G1
+from corpus.mirror import Mirror
 from corpus.motion import Clip, HumanMotion, RobotMotion
 from corpus.posture import join_postures, postures
 from corpus.quality import Fit, FrameMeasures, frame_measures, summarise
@@ -34,15 +35,16 @@ from corpus.resample import resample
 from corpus.segment import Span, cut
 from corpus.sources import SOURCES, source
 from corpus.sources.options import LoadOptions
-from corpus.store import Shard, ShardWriter
+from corpus.store import Shard
 from pipelines import executor, guard, plan
 from pipelines.bisect import DEATHS, Handling
-from pipelines.cluster import Place, default_workers
-from pipelines.cluster import check as check_place
+from pipelines.cluster import Cluster, default_workers
+from pipelines.cluster import check as check_cluster
 from pipelines.keys import add_keys
+from pipelines.place import Folder, open_place, writer_of
 from pipelines.progress import Progress
 from pipelines.quarantine import FOLDER as QUARANTINE
-from pipelines.quarantine import set_aside, set_aside_torn
+from pipelines.quarantine import set_aside
 from pipelines.recipe import FORMAT, Recipe, differences, with_reading
 from retarget.retarget import Retargeted, retarget_clips, warm_up
 
@@ -54,6 +56,10 @@ OWN_NAMES = {"corpus.json", "plans", "shards", "catalog", "hme", "runs", "bundle
 
 BATCH_FRAMES = 16384
 """Clips are retargeted together until they have this many frames: enough to forget what a call costs, little to hold."""
+
+
+FOLDS = 10
+"""How often the catalog is folded anew because other clients go on building."""
 
 
 @dataclass(frozen=True)
@@ -121,47 +127,53 @@ class Outcome:
 
 def build(
     sources: dict[str, Path],
-    out: Path,
+    out: Path | str,
     recipe: Recipe | None = None,
     scheduler: str = "local",
     workers: int | None = None,
     *,
     load: LoadOptions | None = None,
     progress: bool = False,
+    cache: Path | None = None,
     worker_memory: str | None = None,
     report: Path | None = None,
 ) -> Outcome:
     """Make the corpus `out` from folders by source name, or bring it up to date with them.
 
+    `out` is a folder, or a URL of object storage (s3://…), of which `cache` holds what a build reads again and again.
+
     Bad data ends in the catalog with a reason. A task that fails otherwise is tried three times and listed in the
     outcome, and its shard is missing until a later run succeeds. A clip that kills its worker is found and left out.
     """
     start = time.monotonic()
-    place = Place(scheduler, workers, worker_memory, report)
-    check_place(place)
+    cluster = Cluster(scheduler, workers, worker_memory, report)
+    check_cluster(cluster)
     guard.check()
     sources = {name: Path(root).resolve() for name, root in sources.items()}
-    out, recipe = Path(out).resolve(), recipe or Recipe()
+    recipe = recipe or Recipe()
     load = load or LoadOptions(quaternion=recipe.load.quaternion, fps=recipe.load.fps)
     recipe = with_reading(recipe, load)
-    check_places(sources, out)
+    place = open_place(out, cache)
+    out = place.folder
+    check_places(sources, place)
     with locked(out):
+        place.pull()
         open_corpus(out, recipe)
+        place.publish_about()
         remove_leftovers(out)
-        set_aside_torn(out)
+        place.set_aside_torn()
         clips = add_keys(plan.scan_sources(sources, load.skeleton), sources, out / "plans" / "keys.parquet")
         todo = plan.make_plan(clips, out, recipe.hash)
+        place.publish_plan()
         for shard in sorted(todo.strays):
-            set_aside(out, out / "shards" / shard, "its clips stand in other shards")
+            place.set_aside(shard, "its clips stand in other shards")
         if todo.gone_count:
             log.warning("%d clips of this corpus have changed or vanished from the sources; they stay", todo.gone_count)
         ran, results = executor.Summary(), []
         if len(todo.missing):
-            ran = _build_missing(todo.missing, sources, out, recipe, load, place, progress, results)
+            ran = _build_missing(todo.missing, sources, place, recipe, load, cluster, progress, results)
             remove_leftovers(out)
-        finished = plan.finished_shards(out)
-        if results or _stale(out, finished):
-            catalog.fold(out)
+        finished = _fold(place, changed=bool(results))
         check_ledger(out)
     return Outcome(
         shard_count=len(todo.shards),
@@ -192,7 +204,7 @@ def build_shard(task: dict[str, Any]) -> dict[str, Any]:
         return {"probed": sum(1 for _ in _clips_of(task, recipe, load))}
     frames = kept = rejected = 0
     try:
-        with ShardWriter(Path(task["out"]) / "shards", task["shard"], recipe.hash) as writer:
+        with writer_of(task["out"], task["shard"], recipe.hash) as writer:
             for done in _clips_of(task, recipe, load):
                 writer.add(done.row, done.segments, done.motion)
                 frames, kept = frames + done.row["frames"], kept + done.row["frames_kept"]
@@ -242,29 +254,30 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def _build_missing(
-    missing: pl.DataFrame, sources: dict[str, Path], out: Path, recipe: Recipe, load: LoadOptions,
-    place: Place, progress: bool, results: list[dict],
+    missing: pl.DataFrame, sources: dict[str, Path], place: Folder | Mirror, recipe: Recipe, load: LoadOptions,
+    cluster: Cluster, progress: bool, results: list[dict],
 ) -> executor.Summary:  # fmt: skip
     """Build the shards of these plan rows; fills `results`."""
     count, frames = missing["shard"].n_unique(), int(missing["frames"].sum())
     log.info("%d shards to build: %d clips, about %s frames", count, len(missing), f"{frames:,}")
-    _check_space(out, frames)
-    if place.scheduler == "local":
+    if isinstance(place, Folder):
+        _check_space(place.folder, frames)
+        (place.folder / "shards").mkdir(exist_ok=True)
+    if cluster.scheduler == "local":
         warm_up()  # here, once: the workers then find the compiled kernel in Warp's cache
-        place = replace(place, workers=min(place.workers or default_workers(), count))
-    (out / "shards").mkdir(exist_ok=True)
+        cluster = replace(cluster, workers=min(cluster.workers or default_workers(), count))
     with Progress(count, frames, shown=progress) as bar:
 
         def on_result(result: dict) -> None:
             results.append(result)
             bar.advance(result)
 
-        tasks = _tasks(missing, sources, out, recipe, load)
-        return executor.run(build_shard, tasks, place=place, handling=HANDLING, on_result=on_result)
+        tasks = _tasks(missing, sources, place.place, recipe, load)
+        return executor.run(build_shard, tasks, cluster=cluster, handling=HANDLING, on_result=on_result)
 
 
 def _tasks(
-    missing: pl.DataFrame, sources: dict[str, Path], out: Path, recipe: Recipe, load: LoadOptions
+    missing: pl.DataFrame, sources: dict[str, Path], out: Path | str, recipe: Recipe, load: LoadOptions
 ) -> Iterator[dict[str, Any]]:
     """One task per shard, made as it is asked for."""
     order = {name: number for number, name in enumerate(SOURCES)}
@@ -517,17 +530,18 @@ def as_json(numbers: dict[str, Any]) -> str:
     return json.dumps({name: plain(value) for name, value in numbers.items()}, sort_keys=True)
 
 
-def check_places(sources: dict[str, Path], out: Path) -> None:
+def check_places(sources: dict[str, Path], place: Folder | Mirror) -> None:
     """A corpus lies outside its sources, and in a folder of its own."""
+    out = place.folder
     for name, root in sources.items():
         if out.is_relative_to(root):
             raise MotionloomError(f"The corpus {out} lies inside the source {name} ({root}): put it elsewhere.")
     if out.exists() and not out.is_dir():
         raise MotionloomError(f"{out} is a file, not a folder.")
-    if out.is_dir() and not (out / "corpus.json").exists():
-        strange = sorted(e.name for e in out.iterdir() if e.name not in OWN_NAMES and not e.name.startswith(".tmp-"))
+    if "corpus.json" not in (there := place.top()):
+        strange = sorted(name for name in there if name not in OWN_NAMES and not name.startswith(".tmp-"))
         if strange:
-            raise MotionloomError(f"{out} holds other things ({strange[0]!r}): name an empty or new folder.")
+            raise MotionloomError(f"{place.place} holds other things ({strange[0]!r}): name an empty or new folder.")
 
 
 def open_corpus(out: Path, recipe: Recipe) -> None:
@@ -589,6 +603,22 @@ def _check_space(out: Path, frames: int, *, least: int = 64 << 20) -> None:
         raise MotionloomError(f"{out}: only {free >> 20} MiB of disk are free; a build needs at least {least >> 20}.")
     if free < likely:
         log.warning("%d MiB of disk are free and the corpus may take %d", free >> 20, likely >> 20)
+
+
+def _fold(place: Folder | Mirror, *, changed: bool) -> set[str]:
+    """Bring the catalog up to date with the shards there are, and give their names.
+
+    On object storage another client may finish shards, or publish its own catalog, meanwhile: then once more.
+    """
+    for _ in range(FOLDS):
+        place.pull()
+        finished = plan.finished_shards(place.folder)
+        if not changed and not _stale(place.folder, finished):
+            return finished
+        catalog.fold(place.folder, rows_only=place.rows_only)
+        place.publish_catalog()
+        changed = False
+    raise MotionloomError(f"{place.place}: another build keeps changing it; run the same command again.")
 
 
 def _stale(out: Path, finished: set[str]) -> bool:

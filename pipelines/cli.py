@@ -176,10 +176,11 @@ def info(options: argparse.Namespace) -> int:
     """Print how a corpus's headline number is made up, and why the rest was left out."""
     from pipelines.inventory import reject_reasons, totals
 
-    rows, fps = totals(options.out)
+    out = _local_tables(options)
+    rows, fps = totals(out)
     columns = ["source", "licence", "clips", "kept h", "rejected h", "cut h", "in h", "kept"]
     _table(columns, [_ledger_cells(row, fps) for row in rows], numeric=columns[2:])
-    reasons = reject_reasons(options.out, limit=options.reasons)
+    reasons = reject_reasons(out, limit=options.reasons)
     if reasons:
         _table(["left out", "reason", "count", "hours"], [
             [kind, reason, f"{count:,}", _hours(frames, fps)] for kind, reason, count, frames in reasons
@@ -189,10 +190,11 @@ def info(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Check every byte of a corpus against its checksums, and the catalog against the shards."""
-    from pipelines.inventory import troubles
+    from pipelines import bucket_inventory, inventory
 
-    count = 0
-    for trouble in troubles(options.out):
+    count, remote = 0, isinstance(options.out, str)
+    found = bucket_inventory.troubles(options.out, options.cache) if remote else inventory.troubles(options.out)
+    for trouble in found:
         print(trouble, file=sys.stderr)
         count += 1
     print(f"{options.out}: {_troubles(count)}")
@@ -232,9 +234,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--delete", action="store_true", help="delete what is listed")
     _add_retarget_options(command(retarget, "put one file of motion on the robot"))
     one = command(info, "what a corpus holds, and what was left out and why")
-    one.add_argument("out", type=Path, metavar="OUT")
+    _add_corpus(one)
     one.add_argument("--reasons", type=int, default=15, metavar="N", help="how many reasons to list (default 15)")
-    command(verify, "check a corpus's checksums and tables").add_argument("out", type=Path, metavar="OUT")
+    _add_corpus(command(verify, "check a corpus's checksums and tables"))
     one = command(demo, "build and show a small corpus")
     one.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="where to (default demo-out)")
     one.add_argument(
@@ -243,16 +245,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_corpus(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=_place, metavar="OUT", help="a corpus: a folder or s3://bucket/folder")
+    _add_cache(parser)
+
+
+def _add_cache(parser: argparse.ArgumentParser) -> None:
+    about = "where copies of what lies on object storage are kept (default ~/.cache/motionloom)"
+    parser.add_argument("--cache", type=Path, metavar="DIR", help=about)
+
+
 def _add_build_options(parser: argparse.ArgumentParser) -> None:
     _add_source_option(parser, required=True)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the corpus")
+    parser.add_argument(
+        "--out", type=_place, required=True, metavar="OUT", help="the corpus: a folder or s3://bucket/folder"
+    )
     _add_running_options(parser)
     _add_recipe_options(parser)
 
 
 def _add_growing_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Options of commands that build by the recipe of the corpus."""
-    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("out", type=_place, metavar="OUT")
     _add_source_option(parser, required=required)
     _add_running_options(parser)
     _add_reading_options(parser)
@@ -265,6 +279,7 @@ def _add_source_option(parser: argparse.ArgumentParser, *, required: bool) -> No
 
 def _add_running_options(parser: argparse.ArgumentParser) -> None:
     """Where and how tasks run: what `_running` reads."""
+    _add_cache(parser)
     add = parser.add_argument
     add("--workers", type=_positive, metavar="N", help="processes on this machine (default: one per core)")
     add("--scheduler", default="local", metavar="local|tcp://…", help="where tasks run: here, or a Dask scheduler")
@@ -326,6 +341,7 @@ def _running(options: argparse.Namespace) -> dict[str, Any]:
         "workers": options.workers,
         "worker_memory": options.worker_memory,
         "report": options.report,
+        "cache": options.cache,
         "progress": True,
     }
 
@@ -381,6 +397,20 @@ def _pair(text: str, form: str) -> tuple[str, str]:
     if not name or not value:
         raise MotionloomError(f"Expected {form}, not {text!r}.")
     return name, value
+
+
+def _place(text: str) -> Path | str:
+    """A folder; a URL stays text, since a `Path` would take one of its slashes away."""
+    return text if "://" in text else Path(text)
+
+
+def _local_tables(options: argparse.Namespace) -> Path:
+    """The folder with a corpus's tables: the corpus itself, or a copy of what lies on object storage."""
+    if isinstance(options.out, Path):
+        return options.out
+    from pipelines.bucket_inventory import tables
+
+    return tables(options.out, options.cache)
 
 
 def _positive(text: str) -> int:

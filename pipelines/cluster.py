@@ -31,7 +31,7 @@ ASK_S = 1.0
 
 
 @dataclass(frozen=True)
-class Place:
+class Cluster:
     """Where tasks run."""
 
     scheduler: str = "local"
@@ -49,30 +49,30 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def check(place: Place) -> None:
+def check(cluster: Cluster) -> None:
     """Raises where the options do not go together, before any work is done."""
-    if place.report is not None and place.scheduler == "inline":
+    if cluster.report is not None and cluster.scheduler == "inline":
         raise MotionloomError("A performance report tells of workers: there are none with the scheduler 'inline'.")
-    if place.report is not None and importlib.util.find_spec("bokeh") is None:
+    if cluster.report is not None and importlib.util.find_spec("bokeh") is None:
         raise MotionloomError("A performance report needs bokeh: pip install 'motionloom[profile]'.")
-    if place.worker_memory is None:
+    if cluster.worker_memory is None:
         return
-    if place.scheduler != "local":
+    if cluster.scheduler != "local":
         raise MotionloomError(
             "The memory of workers is limited where they are started: `dask worker --memory-limit` or `--workers` here."
         )
     from dask.utils import parse_bytes
 
     try:
-        parse_bytes(place.worker_memory)
+        parse_bytes(cluster.worker_memory)
     except ValueError:
         raise MotionloomError(
-            f"{place.worker_memory!r} is no amount of memory; write it as in 2GB or 800MiB."
+            f"{cluster.worker_memory!r} is no amount of memory; write it as in 2GB or 800MiB."
         ) from None
 
 
 @contextlib.contextmanager
-def connection(place: Place):
+def connection(cluster: Cluster):
     """A connection to the scheduler, on this machine with workers of its own, that leaves nothing behind."""
     from dask import config
     from distributed import Client, LocalCluster
@@ -82,8 +82,8 @@ def connection(place: Place):
         *(f"distributed.{part}" for part in ("nanny", "worker", "scheduler", "core", "client")),
     ):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    if place.scheduler != "local":
-        with config.set({"distributed.comm.timeouts.connect": CONNECT_S}), _connect(place.scheduler) as client:
+    if cluster.scheduler != "local":
+        with config.set({"distributed.comm.timeouts.connect": CONNECT_S}), _connect(cluster.scheduler) as client:
             yield client
         return
     # Workers hold one clip at a time: nothing to spill, nothing to wait for.
@@ -91,17 +91,17 @@ def connection(place: Place):
     # A task that kills its worker is ours to try again.
     settings = {**memory, "distributed.scheduler.allowed-failures": 0, "distributed.scheduler.worker-saturation": 1.0}
     options: dict[str, Any] = {
-        "n_workers": place.workers or default_workers(),
+        "n_workers": cluster.workers or default_workers(),
         "threads_per_worker": 1,
-        "memory_limit": place.worker_memory or "auto",
+        "memory_limit": cluster.worker_memory or "auto",
         "dashboard_address": "127.0.0.1:0",
         "silence_logs": logging.CRITICAL,
         "env": ONE_THREAD,
     }
     with config.set(settings):
         with _interrupts_blocked():
-            cluster = LocalCluster(**options)
-        with cluster, Client(cluster) as client:
+            own = LocalCluster(**options)
+        with own, Client(own) as client:
             yield client
 
 

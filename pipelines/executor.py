@@ -14,7 +14,7 @@ from corpus.errors import MotionloomError
 from pipelines import guard
 from pipelines.attempt import attempt
 from pipelines.bisect import Handling
-from pipelines.cluster import Place, check, connection, interrupts_deferred, reported
+from pipelines.cluster import Cluster, check, connection, interrupts_deferred, reported
 from pipelines.window import ATTEMPTS, Window
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def run(
     function: Callable[[dict], dict],
     tasks: Iterable[dict],
     *,
-    place: Place = Place(),
+    cluster: Cluster = Cluster(),
     handling: Handling = Handling(),
     on_result: Callable[[dict], None] = lambda result: None,
 ) -> Summary:
@@ -57,12 +57,12 @@ def run(
     A `MotionloomError` in a task stops the run: a person has to mend something first. Any other exception is tried
     again, then listed. A task that kills its workers is taken apart as `handling` says, and runs without its culprits.
     """
-    check(place)
-    if place.scheduler == "inline":
+    check(cluster)
+    if cluster.scheduler == "inline":
         return Summary(_collect(_inline(function, tasks), on_result), worker_count=1)
     # Workers of our own read the same files as we do; others could hold another version.
-    digest = "" if place.scheduler == "local" else guard.code_digest()
-    with interrupts_deferred() as interrupted, connection(place) as client, reported(place.report):
+    digest = "" if cluster.scheduler == "local" else guard.code_digest()
+    with interrupts_deferred() as interrupted, connection(cluster) as client, reported(cluster.report):
         window = Window(client, function, tasks, digest=digest, handling=handling, interrupted=interrupted)
         failures = _collect(window.outcomes(), on_result)
         return Summary(failures, window.workers.most, window.death_count, window.reissue_count)

@@ -47,12 +47,17 @@ def troubles(out: Path) -> Iterator[str]:
     finished = plan.finished_shards(out)
     for shard in sorted(finished):
         yield from (line if shard in line else f"{shard}: {line}" for line in verify_shard(out / "shards" / shard))
+    found = list(table_troubles(out, finished))
+    yield from found or _differences_from_a_fold(out)
+
+
+def table_troubles(out: Path, finished: set[str]) -> Iterator[str]:
+    """Where plan and catalog disagree with each other, or with the shards there are."""
     _, planned = plan.read_plan(out)
     for shard in sorted(set(planned["shard"]) - finished):
         yield f"{shard}: planned, but not there; run the build again"
     try:
         yield from _catalog_troubles(out, finished)
-        yield from _differences_from_a_fold(out)
     except MotionloomError as error:
         yield str(error)
     except (pl.exceptions.PolarsError, OSError) as error:

@@ -66,7 +66,8 @@ def add_keys(
     known = _read_cache(cache)
     with ThreadPoolExecutor(threads) as pool:
         stamps = _stamps(files, roots, pool, look)
-        digests = _taken(known["digest"], *pairs(stamps, known, STAMP)[::-1], len(files))
+        rows, places = pairs(stamps, known, STAMP)
+        digests = _taken(known["digest"], places, rows, len(files))
         unknown = digests.is_null().arg_true()
         fresh: list[pl.DataFrame] = []
         try:
@@ -76,8 +77,8 @@ def add_keys(
     del known, stamps
     if fresh:
         digests.scatter(unknown, pl.concat(fresh)["digest"])
-    keys = _taken(digests, *pairs(clips, files, FILE)[::-1], len(clips))
-    return _with_keys_of_parts(clips.with_columns(clip=keys))
+    rows, places = pairs(clips, files, FILE)
+    return _with_keys_of_parts(clips.with_columns(clip=_taken(digests, places, rows, len(clips))))
 
 
 def _stamps(files: pl.DataFrame, roots: dict[str, Path], pool: ThreadPoolExecutor, look: Look) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch
 from corpus.store import Shard, ShardWriter, sync, verify_shard
 from pipelines import plan
 from pipelines.build import as_json, check_places, locked, open_corpus, remove_leftovers
+from pipelines.place import Folder
 from pipelines.recipe import Recipe, differences
 from pipelines.upkeep import stored_recipe
 
@@ -45,7 +46,7 @@ def merge(corpora: list[Path], out: Path) -> Merged:
     """
     corpora, out = [Path(corpus).resolve() for corpus in corpora], Path(out).resolve()
     recipe = _common_recipe(corpora, out)
-    check_places({}, out)
+    check_places({}, Folder(out))
     with locked(out):
         open_corpus(out, recipe)
         remove_leftovers(out)

@@ -435,7 +435,7 @@ def test_a_later_format_is_refused_by_its_number(shard):
 def reseal(shard: Path, **changes) -> None:
     """Write shard.json anew, its checksums fitting what lies there: as a wrong writer would leave it."""
     about = json.loads((shard / "shard.json").read_text()) | changes
-    about["files"] = {name: store._fingerprint(shard / name) for name in about["files"]}
+    about["files"] = {name: store.fingerprint(shard / name) for name in about["files"]}
     (shard / "shard.json").write_text(store._as_text(about))
 
 

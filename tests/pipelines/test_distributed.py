@@ -17,7 +17,7 @@ import pytest
 from corpus.errors import MotionloomError
 from pipelines import executor, inventory, plan, window
 from pipelines.build import build
-from pipelines.cluster import Place
+from pipelines.cluster import Cluster
 from pipelines.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def by_value():
 
 def run(function, items: list[dict], address: str) -> tuple[list[dict], executor.Summary]:
     results = []
-    ran = executor.run(function, items, place=Place(address), on_result=results.append)
+    ran = executor.run(function, items, cluster=Cluster(address), on_result=results.append)
     return sorted(results, key=lambda result: result["value"]), ran
 
 
@@ -158,12 +158,12 @@ def hoard(task: dict) -> dict:
 
 
 def test_a_worker_beyond_its_memory_is_killed_and_the_report_is_written(tmp_path):
-    place = Place(workers=1, worker_memory="600MB", report=tmp_path / "reports" / "run.html")
+    cluster = Cluster(workers=1, worker_memory="600MB", report=tmp_path / "reports" / "run.html")
     results = []
-    ran = executor.run(hoard, tasks(3, tmp_path), place=place, on_result=results.append)
+    ran = executor.run(hoard, tasks(3, tmp_path), cluster=cluster, on_result=results.append)
     assert sorted(r["value"] for r in results) == [0, 2] and ran.death_count == 2
     assert [f.task["value"] for f in ran.failures] == [1] and "kills its worker" in ran.failures[0].error
-    assert "<html" in place.report.read_text()
+    assert "<html" in cluster.report.read_text()
 
 
 # --- a build

@@ -11,7 +11,7 @@ import pytest
 
 from corpus.errors import MotionloomError
 from pipelines import cluster, executor
-from pipelines.cluster import Place
+from pipelines.cluster import Cluster
 
 # Functions are sent to the workers by value: this file is no module that they could import.
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +74,7 @@ def tasks(count: int, folder: Path | None = None) -> list[dict]:
 
 def collect(function, items, scheduler="local", workers=None):
     results = []
-    ran = executor.run(function, items, place=Place(scheduler, workers), on_result=results.append)
+    ran = executor.run(function, items, cluster=Cluster(scheduler, workers), on_result=results.append)
     return results, ran.failures
 
 
@@ -99,7 +99,7 @@ def test_a_passing_trouble_is_overcome(tmp_path):
 
 def test_a_mendable_error_stops_the_run_with_its_own_words():
     with pytest.raises(MotionloomError, match=r"^the disk is full$"):
-        executor.run(need_a_person, tasks(3), place=Place("inline"))
+        executor.run(need_a_person, tasks(3), cluster=Cluster("inline"))
 
 
 def test_tasks_are_taken_as_they_are_needed():
@@ -111,7 +111,7 @@ def test_tasks_are_taken_as_they_are_needed():
             yield {"value": value}
 
     with pytest.raises(MotionloomError):
-        executor.run(need_a_person, endless(), place=Place("inline"))
+        executor.run(need_a_person, endless(), cluster=Cluster("inline"))
     assert len(taken) == 1
 
 
@@ -127,7 +127,7 @@ def test_local_workers_are_other_processes_of_one_thread_and_outlive_bad_tasks(t
         _, failures = collect(unpicklable, tasks(1), scheduler=address)
         assert failures[0].error == "Odd: odd"
         with pytest.raises(MotionloomError, match="the disk is full"):
-            executor.run(need_a_person, tasks(3), place=Place(address))
+            executor.run(need_a_person, tasks(3), cluster=Cluster(address))
 
 
 def test_a_worker_that_dies_costs_an_attempt_not_the_run(tmp_path):
@@ -141,7 +141,7 @@ def test_a_worker_that_dies_costs_an_attempt_not_the_run(tmp_path):
 def test_no_scheduler_at_an_address_is_one_clear_line(monkeypatch):
     monkeypatch.setattr(cluster, "CONNECT_S", 0.5)
     with pytest.raises(MotionloomError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"):
-        executor.run(double, tasks(1), place=Place("tcp://127.0.0.1:9"))
+        executor.run(double, tasks(1), cluster=Cluster("tcp://127.0.0.1:9"))
 
 
 def test_peak_memory_is_this_process_own():
