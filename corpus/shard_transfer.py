@@ -58,8 +58,8 @@ def upload_shard(bucket: Bucket, folder: Path) -> None:
     """
     place = f"shards/{folder.name}"
     for _ in range(ROUNDS):
-        for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != COMMIT):
-            _upload_file(bucket, path, f"{place}/{path.relative_to(folder).as_posix()}", f"{place}/{COMMIT}")
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != COMMIT)
+        concurrently(lambda path: _upload_file(bucket, path, folder), files)
         if bucket.create(f"{place}/{COMMIT}", (folder / COMMIT).read_bytes()) or _is_whole(bucket, folder.name):
             return
         log.warning("%s/%s is damaged and is replaced", bucket.url, place)
@@ -95,9 +95,10 @@ def download_shard(bucket: Bucket, name: str, folder: Path) -> None:
     )
 
 
-def _upload_file(bucket: Bucket, path: Path, name: str, commit: str) -> None:
+def _upload_file(bucket: Bucket, path: Path, folder: Path) -> None:
+    name = f"shards/{folder.name}/{path.relative_to(folder).as_posix()}"
     # What a writer that died has left may differ; once there is a commit, it stands.
-    if not bucket.create(name, path.read_bytes()) and bucket.stamp(commit) is None:
+    if not bucket.create(name, path.read_bytes()) and bucket.stamp(f"shards/{folder.name}/{COMMIT}") is None:
         bucket.replace(name, path)
 
 
