@@ -32,9 +32,10 @@ def local(tmp_path) -> Path:
 
 
 @pytest.fixture
-def stored(local, url) -> str:
+def stored(local, url, proxy) -> str:
     """The URL of a copy on object storage."""
     publish(local, url)
+    proxy.log.clear()
     return url
 
 
