@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from corpus import schema
 from corpus.bucket import is_url
@@ -123,6 +123,13 @@ class Corpus:
     def frames(self) -> Int[np.ndarray, " S"]:
         """For each kept segment, how many frames it has."""
         return self.kept["frames"].to_numpy()
+
+    def measure(self, name: str) -> Float[np.ndarray, " S"]:
+        """A measure of every kept segment, by its column in `corpus.schema.QUALITY`; NaN where it has none."""
+        if name not in schema.QUALITY:
+            raise MotionloomError(f"No measure {name!r}. Known: {', '.join(schema.QUALITY)}.")
+        kept = self.segments.filter(pl.col("status") == "kept").select(name).collect()
+        return kept[name].fill_null(np.nan).to_numpy()
 
     def shard(self, number: int) -> Shard:
         """The shard at this place in `shard_ids`, opened once."""

@@ -1,215 +1,176 @@
-"""Batches of windows, copied straight from the mapped shards.
+"""The front door to batches: `for batch in batches(corpus, batch_size=1024, window=64, seed=0): …`.
 
-A batch is a function of (seed, step, weights): the random numbers are Philox's, counted by step, so any step can be
-drawn without those before it, and workers need no common state.
+A batch is a function of seed, step and plan (`corpus.sampler`): a run goes on from any step, on any number of ranks.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+import psutil
+from jaxtyping import Float
 
+from corpus.augment import Augment
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
+from corpus.prefetch import ahead
+from corpus.robot import Robot
+from corpus.rotating import ResidentRows, RotatingSampler
+from corpus.sampler import Sampler
+from corpus.sampling_plan import Plan
+from corpus.store import CONTACT_COLUMNS
+from corpus.windows import FIELDS, Batch, MappedRows, Windows
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Batch:
-    qpos: Float[np.ndarray, "B W 36"]
-    """Root xyz [m], root quaternion `[w x y z]`, joint angles [rad]."""
-    velocity: Float[np.ndarray, "B W 35"]
-    """As `corpus.motion.velocity` of the whole segment: frames next to the window count where the segment has them."""
-    contact: UInt8[np.ndarray, "B W 4"]
-    segment: Int[np.ndarray, " B"]
-    """Row in `corpus.kept`."""
-    frame: Int[np.ndarray, " B"]
-    """First frame of the window within its segment."""
+MODES = ("auto", "mapped", "rotating")
+MOST_RESIDENT = 64
+"""Shards that a rotating buffer holds where memory allows: enough to mix thousands of clips."""
 
 
-def batches(
+def batches(corpus: Corpus, *, start_step: int = 0, steps: int | None = None, **options: Any) -> Iterator[Batch]:
+    """Batches from `start_step` on, `steps` of them or without end; options as of `Loader` and `open_windows`."""
+    return iter(Loader(corpus, start_step=start_step, steps=steps, **options))
+
+
+class Loader:
+    """Iterates over batches, the next ones made ahead of time by a thread; goes on where it, or its state, stopped."""
+
+    def __init__(
+        self, corpus: Corpus, *, start_step: int = 0, steps: int | None = None, prefetch: int = 2, **options: Any
+    ):
+        """`prefetch` batches are made ahead; 0 makes each when it is asked for, without a thread. Other options are those of
+        `open_windows`."""
+        self.corpus, self.prefetch, self.options = corpus, prefetch, options
+        self.windows = open_windows(corpus, **options)
+        self.step = start_step
+        """The next batch's."""
+        self.stop = None if steps is None else start_step + steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        made = ((step, self.windows[step]) for step in steps_of(self.step, self.stop))
+        for step, batch in ahead(made, self.prefetch):
+            self.step = step + 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """What a run needs to go on after the batches it was given; the same on every rank."""
+        return self.windows.sampler.state(self.step)
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where that state was taken, on whatever number of ranks; a rotating buffer of unsaid size takes the state's.
+
+        Raises `MotionloomError` where the state is of another seed, plan or batch size.
+        """
+        mine = self.windows.sampler.state(0)
+        kept: dict[str, Any] = {name: state.get(name) for name in ("resident", "stay")}
+        if kept != {name: mine.get(name) for name in kept}:
+            said = {name: value for name, value in self.options.items() if value not in (None, "auto")}
+            kept["mode"] = "mapped" if kept["resident"] is None else "rotating"
+            self.windows = open_windows(self.corpus, **{**kept, **said})
+        self.step = self.windows.sampler.step_of(state)
+
+
+def open_windows(
     corpus: Corpus,
     *,
     batch_size: int,
     window: int,
     seed: int,
-    weights: Float[np.ndarray, " S"] | None = None,
-    start_step: int = 0,
-    steps: int | None = None,
-) -> Iterator[Batch]:
-    """Batches from `start_step` on, `steps` of them or without end; the arguments are those of `Windows`."""
-    windows = Windows(corpus, batch_size=batch_size, window=window, seed=seed, weights=weights)
-    return (windows[step] for step in _steps(start_step, steps, 0, 1))
+    weights: Plan | Float[np.ndarray, " S"] | None = None,
+    epochs: bool = False,
+    stride: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    mode: str = "auto",
+    resident: int | None = None,
+    stay: int | None = None,
+    reuse: float = 4.0,
+    device: Any = None,
+    history: int = 0,
+    future: int = 0,
+    fields: Iterable[str] = FIELDS,
+    augment: Augment | None = None,
+    robot: Robot | None = None,
+) -> Any:
+    """`Windows` of a corpus: `windows[step]` is this rank's part of batch `step`.
 
+    `batch_size` is that of all ranks together, `window` counts frames. `weights` are a `Plan`, or one number per kept segment
+    in the order of `corpus.kept`; None draws every window equally often. `epochs` and `stride` are told at `Sampler`,
+    `history`, `future`, `fields` and `robot` at `Windows`, what is done to windows at `Augment`. With a `device`, batches are of torch's
+    tensors there; without one, of NumPy's arrays.
 
-class Windows:
-    """Draws windows of a fixed length from the kept segments of a corpus; batch number `step` is `windows[step]`."""
-
-    def __init__(
-        self, corpus: Corpus, *, batch_size: int, window: int, seed: int, weights: Float[np.ndarray, " S"] | None = None
-    ):
-        """`window` counts frames. `weights` give each kept segment's share of the windows, in the order of
-        `corpus.kept`; None draws every window equally often. Segments shorter than a window are left out."""
-        if batch_size < 1 or window < 1 or seed < 0:
-            raise MotionloomError(f"batch_size {batch_size}, window {window}: at least 1; seed {seed}: at least 0.")
-        self.corpus, self.batch_size, self.window, self.seed = corpus, batch_size, window, seed
-        # All tables are read here: a forked worker must not start polars' threads.
-        self.shard_of, self.row, self.frames = corpus.shard_of, corpus.row, corpus.frames
-        self.room = np.maximum(self.frames - window + 1, 0)
-        """How many windows each segment holds."""
-        share = self.room.astype(float) if weights is None else _checked(weights, len(self.room)) * (self.room > 0)
-        self.excluded_count = int((self.room == 0).sum())
-        """Segments shorter than a window."""
-        total = np.cumsum(share)
-        if not len(total) or not total[-1] > 0:
-            longest = self.frames.max(initial=0)
-            raise MotionloomError(f"No kept segment with a weight is {window} frames long; the longest has {longest}.")
-        if self.excluded_count:
-            count, frames = len(self.room), int(self.frames[self.room == 0].sum())
-            log.info(
-                "%d of %d segments (%d frames) are shorter than a window of %d",
-                self.excluded_count,
-                count,
-                frames,
-                window,
-            )
-        self.cumulative = total / total[-1]
-
-    def __getitem__(self, step: int) -> Batch:
-        return self.gather(*self.draw(step))
-
-    def draw(self, step: int) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
-        """Segments and first frames of batch `step`."""
-        # The counter's highest word is the step: streams of different steps never meet.
-        random = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, step]))
-        uniform = random.random((2, self.batch_size))
-        segment = np.searchsorted(self.cumulative, uniform[0], side="right")
-        frame = np.minimum((uniform[1] * self.room[segment]).astype(np.int64), self.room[segment] - 1)
-        return segment, frame
-
-    def gather(self, segment: Int[np.ndarray, " B"], frame: Int[np.ndarray, " B"]) -> Batch:
-        """The windows that start at these frames of these segments."""
-        count, length = len(segment), self.window
-        if (frame < 0).any() or (frame >= self.room[segment]).any():
-            raise IndexError("A window reaches beyond its segment.")
-        inside = np.stack([frame > 0, frame + length < self.frames[segment]], 1)
-        qpos = np.empty((count, length, 36), np.float32)
-        contact = np.empty((count, length, 4), np.uint8)
-        before, after = np.empty((2, count, 36), np.float32)
-        numbers, starts = self.shard_of[segment].tolist(), (self.row[segment] + frame).tolist()
-        arrays = {
-            number: (shard.qpos, shard.contact) for number in set(numbers) if (shard := self.corpus.shard(number))
-        }
-        sides = zip(*inside.T.tolist(), strict=True)
-        # One slice per window is one memcpy: twice as fast as NumPy's gather by index, however the shards are grouped.
-        for i, (number, a, (is_before, is_after)) in enumerate(zip(numbers, starts, sides, strict=True)):
-            source, touches = arrays[number]
-            qpos[i], contact[i] = source[a : a + length], touches[a : a + length]
-            before[i], after[i] = source[a - is_before], source[a + length - 1 + is_after]
-        velocity = window_velocity(qpos, before, after, inside, self.corpus.fps)
-        return Batch(qpos, velocity, contact, segment, frame)
-
-
-def window_velocity(
-    qpos: Float[np.ndarray, "B W 36"],
-    before: Float[np.ndarray, "B 36"],
-    after: Float[np.ndarray, "B 36"],
-    inside: Bool[np.ndarray, "B 2"],
-    fps: float,
-) -> Float[np.ndarray, "B W 35"]:
-    """Velocities as `corpus.motion.velocity` by central differences between the frames around each.
-
-    `before` and `after` are the frames next to the window; where `inside` says that the segment has none there, they
-    repeat the window's own first and last frame, and the difference is one-sided.
+    The mode "mapped" maps all shards and reads what windows need; "rotating" reads whole shards one after another into a buffer
+    of `resident` of them, each of which stays for as many steps as use its frames `reuse` times on average (or for `stay` steps).
+    "auto" maps corpora of up to half of the memory that is free, and rotates larger ones. A buffer of unsaid size holds 64
+    shards, less where that is more than an eighth of the machine's memory or than the batch has windows.
     """
-    velocity = np.empty((*qpos.shape[:2], qpos.shape[2] - 1), np.float32)
-    for to, source in ((slice(0, 3), slice(0, 3)), (slice(6, None), slice(7, None))):
-        _differences(qpos[..., source], before[:, source], after[:, source], velocity[..., to])
-    turn = _turns(np.concatenate([before[:, None, 3:7], qpos[..., 3:7], after[:, None, 3:7]], 1))
-    velocity[..., 3:6] = np.moveaxis(turn[..., 1:] + turn[..., :-1], 0, -1)
-    scale = np.full((*qpos.shape[:2], 1), fps / 2, np.float32)
-    scale[:, 0, 0] *= np.where(inside[:, 0], 1, 2)
-    scale[:, -1, 0] *= np.where(inside[:, 1], 1, 2)
-    velocity *= scale
-    return velocity
+    if mode not in MODES:
+        raise MotionloomError(f"No mode {mode!r}. Known: {', '.join(MODES)}.")
+    if weights is None:
+        weights = Plan.by_windows(corpus.frames, max(window, 1))
+    plan = weights if isinstance(weights, Plan) else Plan(weights)
+    share = {"window": window, "batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size}
+    if mode == "rotating" or (mode == "auto" and not epochs and _corpus_bytes(corpus) > _free_memory() / 2):
+        options = _buffer(corpus, batch_size=batch_size, window=window, resident=resident, stay=stay, reuse=reuse)
+        sampler = RotatingSampler(plan, corpus.frames, shard_of=corpus.shard_of, epochs=epochs, **options, **share)
+        log.info(
+            "rotating through %d shards, %d at a time, for %d steps each", len(corpus.shard_ids), *options.values()
+        )
+        rows = ResidentRows(corpus, sampler)
+    else:
+        sampler = Sampler(plan, corpus.frames, epochs=epochs, stride=stride, **share)
+        rows = MappedRows(corpus)
+    windows = Windows(
+        corpus, sampler, rows, history=history, future=future, fields=fields, augment=augment, robot=robot
+    )
+    if device is None:
+        return windows
+    from corpus.tensors import TensorWindows
+
+    return TensorWindows(windows, device)
 
 
-def _differences(x: np.ndarray, before: np.ndarray, after: np.ndarray, out: np.ndarray) -> None:
-    """Next frame minus the one before."""
-    np.subtract(x[:, 2:], x[:, :-2], out=out[:, 1:-1])
-    single = x.shape[1] == 1
-    out[:, -1] = after - (before if single else x[:, -2])
-    if not single:
-        out[:, 0] = x[:, 1] - before
-
-
-def _turns(q: Float[np.ndarray, "B W 4"]) -> Float[np.ndarray, "3 B W-1"]:
-    """Rotation vector from each frame to the next, in the body's own frame, which is the same before and after it.
-
-    Component by component, twice as fast as `rotations`, for this is what a batch spends its time on.
-    """
-    q = np.ascontiguousarray(np.moveaxis(q, -1, 0))
-    (aw, ax, ay, az), (bw, bx, by, bz) = q[..., :-1], q[..., 1:]
-    w = aw * bw + ax * bx + ay * by + az * bz
-    v = np.empty((3, *w.shape), np.float32)
-    v[0] = aw * bx - ax * bw - ay * bz + az * by
-    v[1] = aw * by + ax * bz - ay * bw - az * bx
-    v[2] = aw * bz - ax * by + ay * bx - az * bw
-    sine = np.sqrt(v[0] ** 2 + v[1] ** 2 + v[2] ** 2)
-    # q and −q are one rotation: the shorter way round has |w|.
-    v *= np.copysign(np.float32(2), w) * np.arctan2(sine, np.abs(w)) / np.maximum(sine, np.float32(1e-20))
-    return v
-
-
-def _steps(start: int, count: int | None, worker: int, workers: int) -> Iterator[int]:
+def steps_of(start: int, stop: int | None, worker: int = 0, workers: int = 1) -> Iterator[int]:
+    """The steps that one of several workers takes, in turn with the others; without end where there is none."""
     step = start + worker
-    while count is None or step < start + count:
+    while stop is None or step < stop:
         yield step
         step += workers
 
 
-def _checked(weights: Float[np.ndarray, " S"], count: int) -> Float[np.ndarray, " S"]:
-    weights = np.asarray(weights, float)
-    if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any():
-        raise MotionloomError(f"Weights should be {count} finite numbers of at least 0, one per kept segment.")
-    return weights
+def _buffer(
+    corpus: Corpus, *, batch_size: int, window: int, resident: int | None, stay: int | None, reuse: float
+) -> dict[str, int]:
+    shard_count = max(len(corpus.shard_ids), 1)
+    if not reuse > 0:
+        raise MotionloomError(f"reuse {reuse}: should be above 0.")
+    if resident is None:
+        fitting = psutil.virtual_memory().total / 8 / max(_corpus_bytes(corpus) / shard_count, 1)
+        resident = int(max(1, min(MOST_RESIDENT, batch_size, fitting)))
+    if stay is None:
+        frames = corpus.frames.sum() / shard_count * resident
+        stay = max(1, round(reuse * frames / max(batch_size * window, 1)))
+    return {"resident": resident, "stay": stay}
+
+
+def _corpus_bytes(corpus: Corpus) -> int:
+    """Of all frames of the shards."""
+    columns = corpus.shard(0).qpos.shape[1] if corpus.shard_ids else 0
+    return int(corpus.frames.sum()) * (4 * columns + CONTACT_COLUMNS)
+
+
+def _free_memory() -> int:
+    return psutil.virtual_memory().available
 
 
 def __getattr__(name: str) -> Any:
     # torch is an extra: `from corpus.loader import TorchWindows` imports it, nothing else here does.
     if name == "TorchWindows":
-        return _torch_windows()
+        from corpus.tensors import torch_windows
+
+        return torch_windows()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-@functools.cache
-def _torch_windows() -> Any:
-    import torch
-    from torch.utils.data import IterableDataset, get_worker_info
-
-    class TorchWindows(IterableDataset):
-        """Whole batches as dictionaries of tensors that share the arrays' memory; arguments as of `batches`.
-
-        Pass it to `DataLoader(..., batch_size=None)`; the batches come in the same order with any number of workers.
-        """
-
-        def __init__(self, corpus: Corpus, *, start_step: int = 0, steps: int | None = None, **options: Any):
-            self.windows, self.start_step, self.steps = Windows(corpus, **options), start_step, steps
-
-        def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-            worker = get_worker_info()
-            # Worker i of n gives steps i, i + n, …; a DataLoader takes from its workers in turn.
-            mine = (worker.id, worker.num_workers) if worker else (0, 1)
-            for step in _steps(self.start_step, self.steps, *mine):
-                yield {name: torch.from_numpy(value) for name, value in vars(self.windows[step]).items()}
-
-    # By this name another process finds the class again.
-    TorchWindows.__qualname__ = "TorchWindows"
-    return TorchWindows

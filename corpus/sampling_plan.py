@@ -1,0 +1,76 @@
+"""How often each segment is to be drawn: a weight per segment, or shares of groups and weights within them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from corpus.errors import MotionloomError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How often the windows of each segment are drawn."""
+
+    weights: Float[np.ndarray, " S"]
+    """For each kept segment, in catalog order; only their proportions count."""
+
+    def __post_init__(self) -> None:
+        weights = np.asarray(self.weights, float)
+        if weights.ndim != 1 or not np.isfinite(weights).all() or (weights < 0).any():
+            raise MotionloomError("Weights should be finite numbers of at least 0, one per kept segment.")
+        object.__setattr__(self, "weights", weights)
+
+    @classmethod
+    def by_windows(cls, frames: Int[np.ndarray, " S"], window: int) -> Plan:
+        """Every window of so many frames equally often."""
+        return cls(window_count(frames, window).astype(float))
+
+    @classmethod
+    def by_groups(
+        cls, group: Int[np.ndarray, " S"], share: Float[np.ndarray, " G"], within: Float[np.ndarray, " S"]
+    ) -> Plan:
+        """Each group in proportion to its `share`, and within a group each segment in proportion to `within`.
+
+        A negative `group` leaves a segment out. A group with nothing in it leaves its share to the others.
+        """
+        group, share = np.asarray(group), cls(share).weights
+        within = cls(within).weights * (group >= 0)
+        if group.shape != within.shape or group.max(initial=-1) >= len(share):
+            raise MotionloomError(f"Groups should be {len(within)} numbers below {len(share)}, one per kept segment.")
+        total = np.bincount(np.maximum(group, 0), within, len(share))
+        if (empty := (total == 0) & (share > 0)).any():
+            log.info("%d groups (%.3g of the share) hold nothing", empty.sum(), share[empty].sum() / share.sum())
+        per_weight = share / np.where(total > 0, total, np.inf)
+        return cls(within * per_weight[np.maximum(group, 0)])
+
+    @functools.cached_property
+    def hash(self) -> int:
+        """The same for plans with the same proportions."""
+        return hash_of(self.weights / max(self.weights.sum(), 1e-300))
+
+
+def window_count(frames: Int[np.ndarray, " S"], window: int) -> Int[np.ndarray, " S"]:
+    """How many windows each segment holds."""
+    return np.maximum(np.asarray(frames) - window + 1, 0)
+
+
+def effective_sample_size(weights: Float[np.ndarray, " S"]) -> float:
+    """How many segments drawn equally often would make an average as sure as these do (Kish): (Σ w)² / Σ w²."""
+    weights = Plan(weights).weights / max(weights.max(initial=0), 1e-300)
+    return float(weights.sum() ** 2 / max((weights**2).sum(), 1e-300))
+
+
+def hash_of(*arrays: np.ndarray) -> int:
+    digest = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    # Fewer bits than 64: it goes into states that may be stored as signed numbers.
+    return int.from_bytes(digest.digest(), "little") >> 1
