@@ -41,10 +41,10 @@ class Plan:
 
         A negative `group` leaves a segment out. A group with nothing in it leaves its share to the others.
         """
-        group, share = np.asarray(group), cls(share).weights
-        within = cls(within).weights * (group >= 0)
+        group, share, within = np.asarray(group), cls(share).weights, cls(within).weights
         if group.shape != within.shape or group.max(initial=-1) >= len(share):
             raise MotionloomError(f"Groups should be {len(within)} numbers below {len(share)}, one per kept segment.")
+        within = within * (group >= 0)
         total = np.bincount(np.maximum(group, 0), within, len(share))
         if (empty := (total == 0) & (share > 0)).any():
             log.info("%d groups (%.3g of the share) hold nothing", empty.sum(), share[empty].sum() / share.sum())
