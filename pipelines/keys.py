@@ -66,8 +66,7 @@ def add_keys(
     known = _read_cache(cache)
     with ThreadPoolExecutor(threads) as pool:
         stamps = _stamps(files, roots, pool, look)
-        rows, places = pairs(stamps, known, STAMP)
-        digests = _taken(known["digest"], places, rows, len(files))
+        digests = _taken(known["digest"], pairs(stamps, known, STAMP), len(files))
         unknown = digests.is_null().arg_true()
         fresh: list[pl.DataFrame] = []
         try:
@@ -77,8 +76,8 @@ def add_keys(
     del known, stamps
     if fresh:
         digests.scatter(unknown, pl.concat(fresh)["digest"])
-    rows, places = pairs(clips, files, FILE)
-    return _with_keys_of_parts(clips.with_columns(clip=_taken(digests, places, rows, len(clips))))
+    keys = _taken(digests, pairs(clips, files, FILE), len(clips))
+    return _with_keys_of_parts(clips.with_columns(clip=keys))
 
 
 def _stamps(files: pl.DataFrame, roots: dict[str, Path], pool: ThreadPoolExecutor, look: Look) -> pl.DataFrame:
@@ -89,8 +88,9 @@ def _stamps(files: pl.DataFrame, roots: dict[str, Path], pool: ThreadPoolExecuto
     return pl.concat([pl.DataFrame(schema=schema), *(pl.DataFrame(some, schema, orient="row") for some in found)])
 
 
-def _taken(texts: pl.Series, place: Int[np.ndarray, " P"], row: Int[np.ndarray, " P"], count: int) -> pl.Series:
-    """`count` rows of which these take the texts at these places; the others are null."""
+def _taken(texts: pl.Series, matches: tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]], count: int) -> pl.Series:
+    """`count` texts: those at the second of the matching numbers where the first say, the others null."""
+    row, place = matches
     return pl.Series([None], dtype=pl.String).new_from_index(0, count).scatter(row, texts.gather(place))
 
 
