@@ -103,26 +103,25 @@ class Corpus:
         start, stop = int(self.row[number]), int(self.row[number] + self.frames[number])
         return RobotMotion(shard.qpos[start:stop], self.fps, shard.contact[start:stop])
 
-    @cached_property
+    @property
     def shard_ids(self) -> tuple[str, ...]:
         """Shards that hold kept segments, sorted."""
-        return tuple(self.kept["shard"].unique().sort())
+        return self._places[0]
 
-    @cached_property
+    @property
     def shard_of(self) -> Int[np.ndarray, " S"]:
         """For each kept segment, its shard's place in `shard_ids`."""
-        numbers = {shard: i for i, shard in enumerate(self.shard_ids)}
-        return self.kept["shard"].replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
+        return self._places[1]
 
-    @cached_property
+    @property
     def row(self) -> Int[np.ndarray, " S"]:
         """For each kept segment, its first row in the shard's arrays."""
-        return self.kept["row"].to_numpy()
+        return self._places[2]
 
-    @cached_property
+    @property
     def frames(self) -> Int[np.ndarray, " S"]:
         """For each kept segment, how many frames it has."""
-        return self.kept["frames"].to_numpy()
+        return self._places[3]
 
     def measure(self, name: str) -> Float[np.ndarray, " S"]:
         """A measure of every kept segment, by its column in `corpus.schema.QUALITY`; NaN where it has none."""
@@ -169,6 +168,15 @@ class Corpus:
     @cached_property
     def _numbers(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.kept["segment"])}
+
+    @cached_property
+    def _places(self) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
+        """`shard_ids`, `shard_of`, `row` and `frames`: all that a loader needs, read without the names of the segments."""
+        kept = self.segments.filter(pl.col("status") == "kept").select("shard", "row", "frames").collect()
+        runs = kept["shard"].rle().struct.unnest()
+        ids = runs["value"].unique().sort()
+        number = ids.search_sorted(runs["value"]).to_numpy().astype(np.int64)
+        return tuple(ids), np.repeat(number, runs["len"]), kept["row"].to_numpy(), kept["frames"].to_numpy()
 
     @cached_property
     def _frames_of_shard(self) -> Int[np.ndarray, " K"]:
@@ -251,14 +259,18 @@ def _file(out: Path, name: str) -> Path:
 def _write_table(path: Path, table_schema: pa.Schema, stamp: str, tables: Iterator[pa.Table]) -> None:
     """Tables in a row, in row groups of one size."""
     with pq.ParquetWriter(path, table_schema.with_metadata({_OF_SHARDS: stamp}), compression="zstd") as writer:
-        waiting = table_schema.empty_table()
+        waiting, count = [table_schema.empty_table()], 0
         for table in tables:
-            waiting = pa.concat_tables([waiting, table.replace_schema_metadata()])
-            while len(waiting) >= ROW_GROUP:
-                writer.write_table(waiting.slice(0, ROW_GROUP).combine_chunks(), row_group_size=ROW_GROUP)
-                waiting = waiting.slice(ROW_GROUP)
-        if len(waiting):
-            writer.write_table(waiting.combine_chunks(), row_group_size=ROW_GROUP)
+            waiting.append(table.replace_schema_metadata())
+            count += len(table)
+            if count < ROW_GROUP:
+                continue
+            rows, whole = pa.concat_tables(waiting), count - count % ROW_GROUP
+            for start in range(0, whole, ROW_GROUP):
+                writer.write_table(rows.slice(start, ROW_GROUP).combine_chunks(), row_group_size=ROW_GROUP)
+            waiting, count = [rows.slice(whole)], count - whole
+        if count:
+            writer.write_table(pa.concat_tables(waiting).combine_chunks(), row_group_size=ROW_GROUP)
     sync(path)
 
 
