@@ -6,6 +6,7 @@ be repeated without harm, so an answer that was lost on its way does no harm eit
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 import time
@@ -29,6 +30,10 @@ CONNECTIONS = 16
 """Requests under way at once."""
 
 T = TypeVar("T")
+
+
+class ServerBusy(MotionloomError):
+    """The server is there, but goes on refusing."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +60,11 @@ class Bucket:
 
     @classmethod
     def open(cls, url: str) -> Bucket:
-        """Raises `MotionloomError` where nobody answers, there is no such bucket, or it may not be read."""
+        """Raises `MotionloomError` soon where nobody answers, there is no such bucket, or it may not be read."""
         bucket, store = cls(url.rstrip("/")), object_store.open_store(url.rstrip("/"), first=True)
-        bucket._patiently(lambda: obstore().list_with_delimiter(store), seconds=object_store.FIRST_PATIENCE_S)
+        # A busy server is there: the requests that matter have more patience with it.
+        with contextlib.suppress(ServerBusy):
+            bucket._patiently(lambda: obstore().list_with_delimiter(store), seconds=object_store.FIRST_PATIENCE_S)
         return bucket
 
     def list(self, prefix: str = "") -> dict[str, Stamp]:
@@ -161,7 +168,8 @@ class Bucket:
                 if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in text:
                     return None
                 if not object_store.may_pass(text) or time.monotonic() + pause > deadline:
-                    raise MotionloomError(f"{self.url}: {object_store.in_a_line(text)}") from None
+                    kind = ServerBusy if object_store.is_busy(text) else MotionloomError
+                    raise kind(f"{self.url}: {object_store.in_a_line(text)}") from None
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(2 * pause, 5.0)
 

@@ -43,7 +43,8 @@ class Mirror:
     @classmethod
     def open(cls, url: str, cache: Path | None, use: str) -> Mirror:
         """`use` keeps apart what is being built and what is being read: neither may see the other's changes."""
-        return cls(Bucket.open(url), place_in_cache(url, cache) / use)
+        bucket = Bucket.open(url)
+        return cls(bucket, place_in_cache(bucket.url, cache) / use)
 
     @property
     def place(self) -> str:

@@ -66,6 +66,11 @@ def may_pass(text: str) -> bool:
     return "HTTP error" in text and not _status(text) and "builder error" not in text
 
 
+def is_busy(text: str) -> bool:
+    """Is this a refusal for now: too many requests, or trouble of the server's own?"""
+    return _status(text) == "429" or _status(text).startswith("5")
+
+
 def in_a_line(text: str) -> str:
     """An error of obstore's as a line that says what a person can do."""
     code = found[1] if (found := re.search(r"<Code>(\w+)</Code>", text)) else ""

@@ -29,7 +29,7 @@ def shard_writer(out: str, shard: str, recipe_hash: str) -> Iterator[ShardWriter
     try:
         with (
             scratch(Path(tempfile.gettempdir()), "motionloom") as folder,
-            _UploadingWriter(folder, shard, recipe_hash, bucket=Bucket.open(out)) as writer,
+            _UploadingWriter(folder, shard, recipe_hash, bucket=Bucket(out)) as writer,
         ):
             yield writer
     except OSError as error:

@@ -162,6 +162,12 @@ def test_a_server_that_goes_on_refusing(bucket, proxy, impatient):
     assert "the server refuses (503 SlowDown); run the same command later" in line(lambda: bucket.read("a"))
 
 
+def test_a_server_that_is_busy_at_first_is_waited_for(url, proxy):
+    proxy.plan = lambda number, *_: "slow down" if number < 9 else None
+    bucket = Bucket.open(url)
+    assert bucket.create("a", b"one") and bucket.read("a") == b"one"
+
+
 @pytest.mark.parametrize("url", ["s4://bucket/corpus", "s3://", "nonsense://"])
 def test_a_url_that_nobody_knows(url):
     assert "expected something like s3://bucket/folder" in line(lambda: Bucket.open(url))
