@@ -59,7 +59,7 @@ def check(cluster: Cluster) -> None:
         return
     if cluster.scheduler != "local":
         raise MotionloomError(
-            "The memory of workers is limited where they are started: `dask worker --memory-limit` or `--workers` here."
+            "Only this machine's workers can be given a limit of memory here; others have `dask worker --memory-limit`."
         )
     from dask.utils import parse_bytes
 
@@ -162,9 +162,9 @@ class Workers:
             self.present = self.client.nthreads(callback_timeout=SILENCE_S)
         except Exception as error:  # refused, closed, silent: Dask has many ways to say that nobody is there
             raise scheduler_lost(self.client) from error
-        self._asked, before = time.monotonic(), len(self.threads)
+        self._asked, before = time.monotonic(), self.most
         self._count()
-        if len(self.threads) != before:
+        if self.most > before:
             log.info("%d workers, %d threads", len(self.threads), sum(self.threads.values()))
         return True
 

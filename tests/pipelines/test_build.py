@@ -116,6 +116,25 @@ def test_the_same_task_can_be_run_by_hand(folder, out, small_shards):
     assert len(json.dumps(result)) < 1000 and (out / "shards" / task["shard"] / "shard.json").exists()
 
 
+def test_a_clip_that_kills_workers_is_a_row_and_its_neighbours_are_as_without_it(folder, out, tmp_path):
+    task = next(module._tasks(plan.read_plan(out)[1], {"robot": folder}, tmp_path, Recipe(), module.LoadOptions()))
+    culprit = next(clip for clip in task["clips"] if clip["path"] == "take003.csv")
+    build_shard(module.HANDLING.mark(task, [{**task, "clips": [culprit]}]))
+    with_it, without = (pl.read_parquet(at / "shards" / task["shard"] / "clips.parquet") for at in (out, tmp_path))
+    row = without.filter(pl.col("path") == "take003.csv").to_dicts()[0]
+    assert (row["status"], row["reason"], row["numbers"]) == ("rejected", "crashed_worker", '{"deaths": 2}')
+    others = pl.col("path") != "take003.csv"
+    assert without.filter(others).equals(with_it.filter(others))
+
+
+def test_a_probe_works_on_its_clips_and_writes_nothing(folder, out, tmp_path):
+    task = next(module._tasks(plan.read_plan(out)[1], {"robot": folder}, tmp_path, Recipe(), module.LoadOptions()))
+    halves = module.HANDLING.halves(task)
+    assert [clip for half in halves for clip in half["clips"]] == task["clips"]
+    assert [build_shard(half)["probed"] for half in halves] == [len(half["clips"]) for half in halves]
+    assert not list(tmp_path.iterdir())
+
+
 # --- running again
 
 

@@ -78,6 +78,15 @@ def test_the_help_names_the_sources_there_are():
         ),
         (["build", "--source", "robot=.", "--out", "OUT", "--recipe", "none.json"], "none.json cannot be read"),
         (["build", "--source", "robot=.", "--out", "OUT", "--skeleton", "none.toml"], "none.toml does not exist"),
+        (["build", "--source", "robot=.", "--out", "OUT", "--worker-memory", "lots"], "'lots' is no amount of memory"),
+        (
+            ["build", "--source", "robot=.", "--out", "OUT", "--worker-memory", "2GB", "--scheduler", "tcp://a:1"],
+            "`dask worker --memory-limit`",
+        ),
+        (
+            ["build", "--source", "robot=.", "--out", "OUT", "--report", "r.html", "--scheduler", "inline"],
+            "A performance report tells of workers",
+        ),
         (["info", "OUT"], "OUT is no corpus: it has no corpus.json."),
         (["verify", "OUT"], "OUT is no corpus"),
         (["scan", "no/such"], "no/such is not a folder"),
