@@ -217,37 +217,6 @@ def fold(out: Path, folder: Path | None = None, *, rows_only: bool = False) -> N
             path.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class Ledger:
-    """How the number of frames of a corpus is made up."""
-
-    rows: pl.DataFrame
-    """By source and licence: clips, clips_kept, frames = frames_kept + frames_rejected + frames_cut."""
-
-    @property
-    def total(self) -> dict[str, int]:
-        """The same over all sources."""
-        return self.rows.select(pl.exclude("source", "licence").sum()).row(0, named=True)
-
-
-def ledger(clips: pl.LazyFrame) -> Ledger:
-    """Count clips and frames by source and licence; raises `CorruptShard` where a clip's frames do not add up."""
-    frames = ["frames", "frames_kept", "frames_rejected", "frames_cut"]
-    clips = clips.with_columns(pl.col(frames).fill_null(0))
-    adds_up = pl.col("frames") == pl.sum_horizontal(frames[1:])
-    whole = adds_up & (pl.min_horizontal(frames) >= 0)
-    wrong = clips.filter(~whole).select("source", "path", *frames).collect()
-    if len(wrong):
-        source, path, *numbers = wrong.sort("source", "path").row(0)
-        raise CorruptShard(
-            f"The ledger does not add up for {len(wrong)} clips, such as {source}:{path}: "
-            f"{numbers[0]} frames ≠ {numbers[1]} kept + {numbers[2]} rejected + {numbers[3]} cut."
-        )
-    counts = {"clips": pl.len().cast(pl.Int64), "clips_kept": (pl.col("status") == "kept").sum().cast(pl.Int64)}
-    sums = {name: pl.col(name).sum() for name in frames}
-    return Ledger(clips.group_by("source", "licence").agg(**counts, **sums).sort("source", "licence").collect())
-
-
 _OF_SHARDS = b"motionloom.shards"
 """Metadata of both Parquet files: a hash of the shards they tell of, so that two halves of different folds are noticed."""
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from corpus import catalog
+from corpus import catalog, ledger
 from corpus.contact import detect_contacts
 from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch, Rejected
 from corpus.g1 import G1
@@ -174,7 +174,7 @@ def build(
             ran = _build_missing(todo.missing, sources, place, recipe, load, cluster, progress, results)
             remove_leftovers(out)
         finished = _fold(place, changed=bool(results))
-        check_ledger(out)
+        ledger.check(pl.scan_parquet(out / "catalog" / "clips-*.parquet"))
     return Outcome(
         shard_count=len(todo.shards),
         built_count=len(results),
@@ -227,11 +227,6 @@ def build_shard(task: dict[str, Any]) -> dict[str, Any]:
         "cpu_seconds": time.process_time() - cpu_start,
         "peak_memory_mb": executor.peak_memory_mb(),
     }
-
-
-def check_ledger(out: Path) -> None:
-    """Frames in = kept + rejected + cut away, for every source; raises where the tables disagree."""
-    catalog.ledger(pl.scan_parquet(out / "catalog" / "clips-*.parquet"))
 
 
 @contextlib.contextmanager

@@ -174,12 +174,15 @@ def retarget(options: argparse.Namespace) -> int:
 
 def info(options: argparse.Namespace) -> int:
     """Print how a corpus's headline number is made up, and why the rest was left out."""
-    from pipelines.inventory import reject_reasons, totals
+    from pipelines.inventory import ledger_of, reject_reasons
 
     out = _local_tables(options)
-    rows, fps = totals(out)
-    columns = ["source", "licence", "clips", "kept h", "rejected h", "cut h", "in h", "kept"]
-    _table(columns, [_ledger_cells(row, fps) for row in rows], numeric=columns[2:])
+    book, fps = ledger_of(out)
+    stages = [[stage.name, _count(stage.clips), _hours(stage.frames, fps), stage.gone] for stage in book.stages()]
+    _table(["stage", "clips", "hours", "left out on the way, or how counted"], stages, numeric=["clips", "hours"])
+    hours = ["in h", "passed h", "rejected h", "cut h", "unique h", "virtual h"]
+    columns = ["source", "licence", "clips", *hours, "passed"]
+    _table(columns, [_ledger_cells(row, fps) for row in book.lines()], numeric=columns[2:])
     reasons = reject_reasons(out, limit=options.reasons)
     if reasons:
         _table(["left out", "reason", "count", "hours"], [
@@ -469,12 +472,16 @@ def _survey_cells(row) -> list[str]:
 
 def _ledger_cells(row: dict[str, Any], fps: float) -> list[str]:
     share = f"{row['frames_kept'] / row['frames']:.1%}" if row["frames"] else "–"
-    frames = [row[name] for name in ("frames_kept", "frames_rejected", "frames_cut", "frames")]
-    return [row["source"], row["licence"], f"{row['clips']:,}", *(_hours(n, fps) for n in frames), share]
+    names = ("frames", "frames_kept", "frames_rejected", "frames_cut", "frames_unique", "frames_virtual")
+    return [row["source"], row["licence"], _count(row["clips"]), *(_hours(row[name], fps) for name in names), share]
 
 
-def _hours(frames: int, fps: float) -> str:
-    return f"{frames / fps / 3600:,.3f}"
+def _count(number: int | None) -> str:
+    return "–" if number is None else f"{number:,}"
+
+
+def _hours(frames: int | None, fps: float) -> str:
+    return "–" if frames is None else f"{frames / fps / 3600:,.3f}"
 
 
 def _size(byte_count: int) -> str:

@@ -15,7 +15,7 @@ from corpus.catalog import Corpus
 from corpus.loader import batches
 from corpus.sources.synthetic import write_demo_data
 from pipelines.build import Outcome, build
-from pipelines.inventory import reject_reasons, totals
+from pipelines.inventory import ledger_of, reject_reasons
 from pipelines.report import write_report
 
 BATCH_SIZE, WINDOW, STEPS = 256, 64, 100
@@ -59,17 +59,19 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
 
 
 def show_ledger(console: Console, out: Path) -> None:
-    """What was kept: hours in = kept + rejected + cut away."""
-    rows, fps = totals(out)
-    columns = ("source", "licence", "clips", "kept s", "rejected s", "cut s", "in s")
-    names = ("frames_kept", "frames_rejected", "frames_cut", "frames")
-    cells = [[row["source"], row["licence"], row["clips"], *(f"{row[n] / fps:,.1f}" for n in names)] for row in rows]
+    """What there was, what was kept, what can be drawn from it: in = passed + rejected + cut away."""
+    book, fps = ledger_of(out)
+    columns = ("source", "licence", "clips", "in s", "passed s", "rejected s", "cut s", "virtual s")
+    names = ("frames", "frames_kept", "frames_rejected", "frames_cut", "frames_virtual")
+    cells = [
+        [row["source"], row["licence"], row["clips"], *(f"{row[n] / fps:,.1f}" for n in names)] for row in book.lines()
+    ]
     console.print(_table("What was kept", columns, cells, numeric=columns[2:]))
 
 
 def show_rejects(console: Console, out: Path) -> None:
     """Why the rest was not: each reason with its count and one example."""
-    _, fps = totals(out)
+    _, fps = ledger_of(out)
     example = {(row["kind"], row["reason"]): row["example"] for row in _examples(out).to_dicts()}
     cells = [
         [kind, reason, count, f"{frames / fps:,.1f}", example.get((kind, reason), "")]

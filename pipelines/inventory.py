@@ -13,19 +13,15 @@ import polars as pl
 
 from corpus import catalog
 from corpus.errors import MotionloomError
+from corpus.ledger import Ledger, ledger
 from corpus.store import verify_shard
 from pipelines import plan
-from pipelines.build import check_ledger
 
 
-def totals(out: Path) -> tuple[list[dict[str, Any]], float]:
-    """Clips and frames per source and licence, with a last row for all of them; and the corpus's frame rate [Hz]."""
-    fps = _about(out)["fps"]
-    frames = ("frames_kept", "frames_rejected", "frames_cut", "frames")
-    sums = [pl.len().alias("clips"), *(pl.col(name).sum() for name in frames)]
-    clips = _table(out, "clips")
-    rows = clips.group_by("source", "licence").agg(sums).sort("source", "licence").collect().to_dicts()
-    return [*rows, {"source": "all", "licence": "", **clips.select(sums).collect().to_dicts()[0]}], fps
+def ledger_of(out: Path) -> tuple[Ledger, float]:
+    """How the corpus's number of frames is made up; and its frame rate [Hz]."""
+    fps = float(_about(out)["fps"])
+    return ledger(_table(out, "clips"), _table(out, "segments"), fps), fps
 
 
 def reject_reasons(out: Path, *, limit: int) -> list[tuple[str, str, int, int]]:
@@ -66,18 +62,18 @@ def table_troubles(out: Path, finished: set[str]) -> Iterator[str]:
 
 def _catalog_troubles(out: Path, finished: set[str]) -> Iterator[str]:
     clips = _table(out, "clips")
-    told = set(clips.select(pl.col("shard").unique()).collect()["shard"])
-    for shard in sorted(told ^ finished):
-        yield f"{shard}: {'in the catalog but not on disk' if shard in told else 'not in the catalog'}"
+    named = set(clips.select(pl.col("shard").unique()).collect()["shard"])
+    for shard in sorted(named ^ finished):
+        yield f"{shard}: {'in the catalog but not on disk' if shard in named else 'not in the catalog'}"
     twice = clips.group_by(plan.IDENTITY).agg(pl.col("shard")).filter(pl.col("shard").list.len() > 1).collect()
     for row in twice.sort(plan.IDENTITY).head(20).to_dicts():
         yield f"{row['source']}:{row['path']} stands in the catalog {len(row['shard'])} times"
     kept = _table(out, "segments").filter(pl.col("status") == "kept").select(pl.col("frames").sum()).collect().item()
-    ledger = clips.select(pl.col("frames_kept").sum()).collect().item()
-    if kept != ledger:
-        yield f"catalog: kept segments have {kept} frames, the clips' rows say {ledger}"
+    told = clips.select(pl.col("frames_kept").sum()).collect().item()
+    if kept != told:
+        yield f"catalog: kept segments have {kept} frames, the clips' rows say {told}"
     try:
-        check_ledger(out)
+        ledger_of(out)
     except Exception as error:  # whatever it raises, it is what we came to hear
         yield f"ledger: {error}"
 

@@ -19,8 +19,9 @@ from jaxtyping import Float
 
 from corpus.catalog import Corpus
 from corpus.g1 import G1
+from corpus.ledger import Ledger
 from corpus.pictures import draw_poses, pick_frames
-from pipelines.inventory import reject_reasons, totals
+from pipelines.inventory import ledger_of, reject_reasons
 
 MEASURES: dict[str, tuple[str, str]] = {
     "foot_slide": ("Slide of the bearing foot, mean", "m/s"),
@@ -67,13 +68,15 @@ pre { background: #f3f5f7; padding: .8rem; overflow-x: auto; } .path { overflow-
 def write_report(out: Path, path: Path, *, commands: Sequence[str] = (), picture_count: int = 8) -> None:
     """Write the page on the corpus in `out` to `path`; `commands` are shown as the way to go on."""
     corpus = Corpus.open(out)
-    rows, fps = totals(out)
+    book, fps = ledger_of(out)
+    total = book.total
     segments = corpus.segments.select("status", "frames", *MEASURES).collect()
     gate = corpus.recipe.get("gate", {})
-    clock = _Clock.for_length(rows[-1]["frames"], fps)
+    clock = _Clock.for_length(total["frames"], fps)
     sections = [
-        _headline(rows[-1], clock, segments),
-        _section("What it is made of", _ledger_table(rows, clock), "In = kept + rejected + cut away."),
+        _headline(total, clock, segments),
+        _section("How its number of frames is made up", _stage_table(book, clock)),
+        _section("What it is made of", _ledger_table(book, clock), "In = passed + rejected + cut away."),
         _section("What was left out, and why", _reason_table(reject_reasons(out, limit=40), clock)),
         _section("Clips that gave nothing", *_rejected_clips(corpus)),
         _section("How it looks", _pictures(corpus, picture_count, fps), PICTURE_NOTE),
@@ -164,13 +167,28 @@ def _headline(total: dict[str, Any], clock: _Clock, segments: pl.DataFrame) -> s
     )
 
 
-def _ledger_table(rows: list[dict[str, Any]], clock: _Clock) -> str:
-    """A row per source and licence; the last one is the total."""
-    names = ("frames_kept", "frames_rejected", "frames_cut", "frames")
+def _stage_table(book: Ledger, clock: _Clock) -> str:
+    """A row per stage, from the files to the frames that a trainer can draw."""
     cells = [
-        [row["source"], row["licence"], f"{row['clips']:,}", *(clock(row[name]) for name in names)] for row in rows
+        [
+            stage.name,
+            "–" if stage.clips is None else f"{stage.clips:,}",
+            "–" if stage.frames is None else clock(stage.frames),
+            stage.gone,
+        ]
+        for stage in book.stages()
     ]
-    times = [f"{word} [{clock.unit}]" for word in ("kept", "rejected", "cut", "in")]
+    return _table(["stage", "clips", f"length [{clock.unit}]", "left out on the way, or how counted"], cells)
+
+
+def _ledger_table(book: Ledger, clock: _Clock) -> str:
+    """A row per source and licence; the last one is the total."""
+    names = ("frames", "frames_kept", "frames_rejected", "frames_cut", "frames_unique", "frames_virtual")
+    cells = [
+        [row["source"], row["licence"], f"{row['clips']:,}", *(clock(row[name]) for name in names)]
+        for row in book.lines()
+    ]
+    times = [f"{word} [{clock.unit}]" for word in ("in", "passed", "rejected", "cut", "unique", "virtual")]
     return _table(["source", "licence", "clips", *times], cells, numeric=2, total=True)
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from corpus import catalog, schema
-from corpus.catalog import Corpus, fold, ledger
+from corpus.catalog import Corpus, fold
 from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch
 from corpus.motion import RobotMotion
 from corpus.store import Shard, ShardWriter
@@ -169,43 +169,6 @@ def test_a_shard_of_another_recipe_is_refused_by_name(out):
     write_shard(out, "4444", recipe="f" * 32)
     with pytest.raises(RecipeMismatch, match=f"4444 was made by recipe {'f' * 32}, this corpus by {RECIPE}"):
         fold(out)
-
-
-# --- the ledger
-
-
-def test_the_ledger_adds_up_by_source_and_licence(corpus):
-    book = ledger(corpus.clips)
-    assert book.rows.to_dicts() == [
-        {
-            "source": source, "licence": licence, "clips": clips, "clips_kept": 3,
-            "frames": 1200, "frames_kept": 900, "frames_rejected": 240, "frames_cut": 60,
-        }
-        for source, licence, clips in (("amass", "A", 3), ("robot", "B", 6))
-    ]  # fmt: skip
-    assert book.total == {
-        "clips": 9, "clips_kept": 6, "frames": 2400, "frames_kept": 1800, "frames_rejected": 480, "frames_cut": 120,
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("column", ["frames", "frames_kept", "frames_rejected", "frames_cut"])
-def test_a_ledger_that_does_not_add_up_is_an_error_that_names_the_clip(corpus, column):
-    one_more = pl.col(column) + pl.when(pl.col("path") == "2222/1").then(1).otherwise(0)
-    with pytest.raises(CorruptShard, match=r"does not add up for 1 clips, such as amass:2222/1"):
-        ledger(corpus.clips.with_columns(one_more.alias(column)))
-
-
-def test_two_wrongs_in_one_source_do_not_make_a_right(corpus):
-    """The sums of the source agree; its clips do not."""
-    shift = pl.when(pl.col("path") == "2222/1").then(5).when(pl.col("path") == "3333/1").then(-5).otherwise(0)
-    with pytest.raises(CorruptShard, match="for 2 clips"):
-        ledger(corpus.clips.with_columns(frames_cut=pl.col("frames_cut") + shift))
-
-
-def test_negative_frames_do_not_balance_the_books(corpus):
-    more = pl.when(pl.col("path") == "2222/1").then(500).otherwise(0)
-    with pytest.raises(CorruptShard, match=r"for 1 clips.* 400 frames ≠ -200 kept"):
-        ledger(corpus.clips.with_columns(pl.col("frames_kept") - more, pl.col("frames_cut") + more))
 
 
 # --- opening
