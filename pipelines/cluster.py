@@ -162,6 +162,8 @@ class Workers:
             self.present = self.client.nthreads(callback_timeout=SILENCE_S)
         except Exception as error:  # refused, closed, silent: Dask has many ways to say that nobody is there
             raise scheduler_lost(self.client) from error
+        # A worker that is started anew, at the same address, is asked anew.
+        self.refused = {address: why for address, why in self.refused.items() if address in self.present}
         self._asked, before = time.monotonic(), self.most
         self._count()
         if self.most > before:

@@ -98,7 +98,12 @@ class Window:
 
         payload = dumps((self.function, work.task, self.digest))
         key = f"{self.function.__name__}-{uuid.uuid4().hex}"
-        future = self.client.submit(self._sent, payload, key=key, pure=False, workers=[address])
+        try:
+            future = self.client.submit(self._sent, payload, key=key, pure=False, workers=[address])
+        except Exception as error:
+            if self.client.status == "running":
+                raise
+            raise scheduler_lost(self.client) from error
         flight = Flight(work, address, time.monotonic())
         self._flights[future] = flight
         self._open.setdefault(work, []).append(flight)

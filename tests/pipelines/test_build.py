@@ -127,8 +127,8 @@ def test_a_clip_that_kills_workers_is_a_row_and_its_neighbours_are_as_without_it
     assert without.filter(others).equals(with_it.filter(others))
 
 
-def test_a_probe_works_on_its_clips_and_writes_nothing(folder, out, tmp_path):
-    task = next(module._tasks(plan.read_plan(out)[1], {"robot": folder}, tmp_path, Recipe(), module.LoadOptions()))
+def test_a_probe_works_on_its_clips_and_writes_nothing(folder, built, tmp_path):
+    task = next(module._tasks(plan.read_plan(built)[1], {"robot": folder}, tmp_path, Recipe(), module.LoadOptions()))
     halves = module.HANDLING.halves(task)
     assert [clip for half in halves for clip in half["clips"]] == task["clips"]
     assert [build_shard(half)["probed"] for half in halves] == [len(half["clips"]) for half in halves]
