@@ -14,8 +14,8 @@ from corpus import catalog
 from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch
 from corpus.store import Shard, ShardWriter, sync, verify_shard
 from pipelines import plan
-from pipelines.build import as_json, check_places, locked, open_corpus, remove_leftovers
-from pipelines.place import Folder
+from pipelines.clips import as_json
+from pipelines.place import Folder, check_places, locked, open_corpus, remove_leftovers
 from pipelines.recipe import Recipe, differences
 from pipelines.upkeep import stored_recipe
 

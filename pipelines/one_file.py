@@ -32,7 +32,7 @@ from corpus.robot import Robot
 from corpus.sources import SOURCES
 from corpus.sources.options import LoadOptions
 from pipelines import plan
-from pipelines.build import Loaded, Processed, finish, load_clip
+from pipelines.clips import Loaded, Processed, finish, load_clip
 from pipelines.recipe import Recipe, with_reading
 from retarget.retarget import body_errors
 

@@ -15,7 +15,8 @@ from corpus.errors import MotionloomError
 from corpus.sources.options import LoadOptions
 from corpus.store import verify_shard
 from pipelines import inventory, plan
-from pipelines.build import Outcome, build, locked
+from pipelines.build import Outcome, build
+from pipelines.place import locked
 from pipelines.quarantine import FOLDER, set_aside, set_aside_torn
 from pipelines.recipe import Recipe
 

@@ -13,11 +13,16 @@ import pytest
 
 from corpus.catalog import fold
 from corpus.errors import MotionloomError, RecipeMismatch, Rejected
+from corpus.sources.options import LoadOptions
 from corpus.store import ShardWriter
 from pipelines import build as module
+from pipelines import clips as clips_module
 from pipelines import executor, inventory, plan
-from pipelines.build import as_json, build, build_shard, locked
+from pipelines.build import build
+from pipelines.clips import as_json, reject
+from pipelines.place import locked
 from pipelines.recipe import Recipe, with_choice
+from pipelines.shard_task import HANDLING, build_shard, shard_tasks
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +108,13 @@ def test_two_sources_on_one_folder_keep_each_motion_once(folder, tmp_path):
 def test_of_two_sources_with_the_same_bytes_the_more_telling_one_is_asked_first(tmp_path):
     row = dict.fromkeys(plan.PLAN_COLUMNS, "") | {"clip": "k", "shard": "s", "byte_count": 1, "frames": 1}
     rows = pl.DataFrame([row | {"source": name} for name in ("bvh", "robot", "lafan1")], plan.PLAN_COLUMNS)
-    (task,) = module._tasks(rows, {}, tmp_path, Recipe(), module.LoadOptions())
+    (task,) = shard_tasks(rows, {}, tmp_path, Recipe(), LoadOptions())
     assert [clip["source"] for clip in task["clips"]] == ["lafan1", "bvh", "robot"]
 
 
 def test_the_same_task_can_be_run_by_hand(folder, out, small_shards):
     """Debugging is the same call with one task."""
-    task = next(module._tasks(plan.read_plan(out)[1], {"robot": folder}, out, Recipe(), module.LoadOptions()))
+    task = next(shard_tasks(plan.read_plan(out)[1], {"robot": folder}, out, Recipe(), LoadOptions()))
     shutil.rmtree(out / "shards" / task["shard"])
     result = build_shard(json.loads(json.dumps(task)))
     assert result["frames"] > 0 and result["clips_rejected"] >= 1 and result["peak_memory_mb"] > 10
@@ -117,9 +122,9 @@ def test_the_same_task_can_be_run_by_hand(folder, out, small_shards):
 
 
 def test_a_clip_that_kills_workers_is_a_row_and_its_neighbours_are_as_without_it(folder, out, tmp_path):
-    task = next(module._tasks(plan.read_plan(out)[1], {"robot": folder}, tmp_path, Recipe(), module.LoadOptions()))
+    task = next(shard_tasks(plan.read_plan(out)[1], {"robot": folder}, tmp_path, Recipe(), LoadOptions()))
     culprit = next(clip for clip in task["clips"] if clip["path"] == "take003.csv")
-    build_shard(module.HANDLING.mark(task, [{**task, "clips": [culprit]}]))
+    build_shard(HANDLING.mark(task, [{**task, "clips": [culprit]}]))
     with_it, without = (pl.read_parquet(at / "shards" / task["shard"] / "clips.parquet") for at in (out, tmp_path))
     row = without.filter(pl.col("path") == "take003.csv").to_dicts()[0]
     assert (row["status"], row["reason"], row["numbers"]) == ("rejected", "crashed_worker", '{"deaths": 2}')
@@ -128,8 +133,8 @@ def test_a_clip_that_kills_workers_is_a_row_and_its_neighbours_are_as_without_it
 
 
 def test_a_probe_works_on_its_clips_and_writes_nothing(folder, built, tmp_path):
-    task = next(module._tasks(plan.read_plan(built)[1], {"robot": folder}, tmp_path, Recipe(), module.LoadOptions()))
-    halves = module.HANDLING.halves(task)
+    task = next(shard_tasks(plan.read_plan(built)[1], {"robot": folder}, tmp_path, Recipe(), LoadOptions()))
+    halves = HANDLING.halves(task)
     assert [clip for half in halves for clip in half["clips"]] == task["clips"]
     assert [build_shard(half)["probed"] for half in halves] == [len(half["clips"]) for half in halves]
     assert not list(tmp_path.iterdir())
@@ -200,7 +205,7 @@ def test_leftovers_of_a_dead_run_are_cleared_away(folder, out):
 def test_a_bug_in_one_clip_costs_its_shard_alone_and_names_the_file(
     folder, tmp_path, monkeypatch, small_shards, built, corpus_digests
 ):
-    whole = module._recorded_on_robot
+    whole = clips_module._recorded_on_robot
     culprit = np.loadtxt(folder / "take003.csv", delimiter=",")
 
     def buggy(raw, recipe):
@@ -208,13 +213,13 @@ def test_a_bug_in_one_clip_costs_its_shard_alone_and_names_the_file(
             raise ZeroDivisionError("a bug")
         return whole(raw, recipe)
 
-    monkeypatch.setattr(module, "_recorded_on_robot", buggy)
+    monkeypatch.setattr(clips_module, "_recorded_on_robot", buggy)
     first = again(folder, tmp_path / "corpus")
     assert not first.complete and len(first.missing) == len(first.failures) == 1
     assert first.failures[0].error == "ZeroDivisionError: a bug (in robot:take003.csv)"
     assert first.built_count == first.shard_count - 1 > 1
     assert not list((tmp_path / "corpus" / "shards").glob(".tmp-*"))
-    monkeypatch.setattr(module, "_recorded_on_robot", whole)
+    monkeypatch.setattr(clips_module, "_recorded_on_robot", whole)
     assert again(folder, tmp_path / "corpus").built_count == 1
     again(folder, tmp_path / "undisturbed")
     assert corpus_digests(tmp_path / "corpus") == corpus_digests(tmp_path / "undisturbed")
@@ -248,7 +253,7 @@ def test_another_recipe_is_refused_and_the_difference_named(folder, out):
 
 def test_a_reading_option_is_part_of_the_recipe(folder, out):
     with pytest.raises(RecipeMismatch, match=r"load\.quaternion is 'auto' there and 'wxyz' here"):
-        again(folder, out, load=module.LoadOptions(quaternion="wxyz"))
+        again(folder, out, load=LoadOptions(quaternion="wxyz"))
 
 
 def test_a_corpus_inside_its_source_or_in_a_strangers_folder_is_refused(folder, tmp_path):
@@ -321,5 +326,5 @@ def test_numbers_become_json_whatever_they_are():
 
 
 def test_a_reason_names_no_folder_of_this_machine(tmp_path):
-    row = module._reject({}, Rejected("unreadable", f"{tmp_path}/a/b.csv: no such file"), tmp_path)
+    row = reject({}, Rejected("unreadable", f"{tmp_path}/a/b.csv: no such file"), tmp_path)
     assert row["detail"] == "a/b.csv: no such file"

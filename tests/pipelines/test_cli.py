@@ -104,20 +104,18 @@ def test_build_a_second_time_says_there_is_nothing_to_do(folder, built, capsys):
     assert "nothing to do: all 1 shards of" in capsys.readouterr().out
 
 
-def test_nothing_to_do_is_said_in_about_a_second(folder, built):
-    before = time.monotonic()
+def test_nothing_to_do_is_said(folder, built):
     done = loom("build", "--source", f"robot={folder}", "--out", built)
-    assert done.returncode == 0 and "nothing to do" in done.stdout
-    assert time.monotonic() - before < 5  # about 1.3 s on a quiet machine
+    assert done.returncode == 0 and "nothing to do" in done.stdout and "shards to build" not in done.stderr
 
 
 def test_a_shard_that_fails_is_named_and_the_exit_code_is_1(folder, tmp_path, monkeypatch, capsys):
-    from pipelines import build
+    from pipelines import clips
 
     def buggy(*_):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(build, "_recorded_on_robot", buggy)
+    monkeypatch.setattr(clips, "_recorded_on_robot", buggy)
     arguments = ["build", "--source", f"robot={folder}", "--out", str(tmp_path / "out"), "--scheduler", "inline"]
     assert cli.main(arguments) == 1
     error = capsys.readouterr().err

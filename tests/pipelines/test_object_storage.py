@@ -24,6 +24,7 @@ from pipelines import build as module
 from pipelines import cli, plan
 from pipelines.bucket_inventory import tables, troubles
 from pipelines.build import build
+from pipelines.place import locked
 from pipelines.recipe import Recipe, with_choice
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -313,7 +314,7 @@ def test_another_recipe_is_refused_and_the_difference_named(folder, stored, tmp_
 
 def test_two_builds_on_one_machine_do_not_meet(folder, stored, cache):
     (mirror,) = cache.glob("*/build")
-    with module.locked(mirror), pytest.raises(MotionloomError, match="being built by another process"):
+    with locked(mirror), pytest.raises(MotionloomError, match="being built by another process"):
         again(folder, stored, cache)
 
 

@@ -13,7 +13,8 @@ import pytest
 from corpus.errors import MotionloomError, RecipeMismatch
 from corpus.store import Shard
 from pipelines import inventory, plan, upkeep
-from pipelines.build import build, locked
+from pipelines.build import build
+from pipelines.place import locked
 from pipelines.recipe import Recipe, with_choice
 
 
@@ -229,7 +230,7 @@ def test_no_garbage_is_collected_while_a_build_goes_on(out):
 
 def test_a_leftover_that_is_still_being_written_never_becomes_half_a_shard(folder, out, monkeypatch):
     """A worker of a client that died renames its folder just as the next run clears it away."""
-    from pipelines import build as module
+    from pipelines import place as module
 
     left = out / "shards" / ".tmp-00000000000000bb-1"
     shutil.copytree(sorted((out / "shards").iterdir())[0], left)
