@@ -125,7 +125,7 @@ def build(
         if len(todo.missing):
             ran = _build_missing(todo.missing, sources, place, recipe, load, cluster, progress, results)
             remove_leftovers(out)
-        finished = _fold(place, changed=bool(results))
+        finished = fold(place, changed=bool(results))
         ledger.check(pl.scan_parquet(out / "catalog" / "clips-*.parquet"))
     return Outcome(
         shard_count=len(todo.shards),
@@ -168,7 +168,7 @@ def _build_missing(
         return executor.run(build_shard, tasks, cluster=cluster, handling=HANDLING, on_result=on_result)
 
 
-def _fold(place: Folder | Mirror, *, changed: bool) -> set[str]:
+def fold(place: Folder | Mirror, *, changed: bool) -> set[str]:
     """Bring the catalog up to date with the shards there are, and give their names.
 
     On object storage another client may finish shards, or publish its own catalog, meanwhile: then once more.

@@ -67,7 +67,7 @@ def append(options: argparse.Namespace) -> int:
     """Add sources to a corpus by the recipe that made it; its shards stay as they are."""
     from pipelines import upkeep
 
-    load = _reading(options, upkeep.stored_recipe(options.out))
+    load = _reading(options, upkeep.stored_recipe(options.out, options.cache))
     return _tell(upkeep.append(options.out, _sources(options.source), load=load, **_running(options)), options)
 
 
@@ -75,7 +75,7 @@ def repair(options: argparse.Namespace) -> int:
     """Check every byte, set aside what is damaged, fold the catalog anew, and build what is missing from the sources."""
     from pipelines import upkeep
 
-    load = _reading(options, upkeep.stored_recipe(options.out))
+    load = _reading(options, upkeep.stored_recipe(options.out, options.cache))
     done = upkeep.repair(options.out, _sources(options.source), load=load, **_running(options))
     for shard, why in done.set_aside.items():
         print(f"{shard} set aside: {why}")
@@ -105,9 +105,9 @@ def gc(options: argparse.Namespace) -> int:
     """List what nothing refers to: leftovers of killed runs, things set aside, older plans; with --delete, delete it."""
     from pipelines.upkeep import collect_garbage
 
-    found = collect_garbage(options.out, delete=options.delete)
+    found = collect_garbage(options.out, delete=options.delete, cache=options.cache)
     _table(["what", "size", "why"], [
-        [str(orphan.path.relative_to(options.out.resolve())), _size(orphan.byte_count), orphan.why] for orphan in found
+        [orphan.name, _size(orphan.byte_count), orphan.why] for orphan in found
     ], numeric=["size"])  # fmt: skip
     total = _size(sum(orphan.byte_count for orphan in found))
     print(f"{'deleted' if options.delete else 'found'} {len(found)}, {total}")
@@ -193,11 +193,10 @@ def info(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Check every byte of a corpus against its checksums, and the catalog against the shards."""
-    from pipelines import bucket_inventory, inventory
+    from pipelines.upkeep import troubles
 
-    count, remote = 0, isinstance(options.out, str)
-    found = bucket_inventory.troubles(options.out, options.cache) if remote else inventory.troubles(options.out)
-    for trouble in found:
+    count = 0
+    for trouble in troubles(options.out, options.cache):
         print(trouble, file=sys.stderr)
         count += 1
     print(f"{options.out}: {_troubles(count)}")
@@ -233,7 +232,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("corpora", type=Path, nargs="+", metavar="CORPUS")
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new corpus")
     one = command(gc, "clear away leftovers")
-    one.add_argument("out", type=Path, metavar="OUT")
+    _add_corpus(one)
     one.add_argument("--delete", action="store_true", help="delete what is listed")
     _add_retarget_options(command(retarget, "put one file of motion on the robot"))
     one = command(info, "what a corpus holds, and what was left out and why")
@@ -269,7 +268,7 @@ def _add_build_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_growing_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Options of commands that build by the recipe of the corpus."""
-    parser.add_argument("out", type=_place, metavar="OUT")
+    parser.add_argument("out", type=_place, metavar="OUT", help="a corpus: a folder or s3://bucket/folder")
     _add_source_option(parser, required=required)
     _add_running_options(parser)
     _add_reading_options(parser)

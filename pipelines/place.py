@@ -160,15 +160,19 @@ def _made_by(out: Path, recipe: Recipe) -> bool:
     return hashes <= {recipe.hash}
 
 
-def remove_leftovers(out: Path) -> None:
+def leftovers(out: Path) -> list[Path]:
     """Half-made things of runs that were killed."""
-    for folder in (out, out / "plans", out / "shards", out / "catalog"):
-        for path in folder.glob(".tmp-*"):
-            # A worker of a client that died may be writing it still: once renamed, it cannot become a shard half deleted.
-            gone = path.with_name(f".tmp-gone-{uuid.uuid4().hex}")
-            with contextlib.suppress(FileNotFoundError):
-                path.rename(gone)
-                shutil.rmtree(gone, ignore_errors=True) if gone.is_dir() else gone.unlink(missing_ok=True)
+    return [path for name in (".", "plans", "shards", "catalog") for path in sorted((out / name).glob(".tmp-*"))]
+
+
+def remove_leftovers(out: Path) -> None:
+    """The caller holds the lock: no build is making these any more, though a worker of one may be."""
+    for path in leftovers(out):
+        # Once renamed, what that worker writes cannot become a shard half deleted.
+        gone = path.with_name(f".tmp-gone-{uuid.uuid4().hex}")
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True) if gone.is_dir() else gone.unlink(missing_ok=True)
 
 
 def check_space(out: Path, frames: int, *, least: int = 64 << 20) -> None:

@@ -20,8 +20,8 @@ from s3_server import now_and_then
 from corpus.bucket import Bucket
 from corpus.errors import MotionloomError, RecipeMismatch
 from corpus.mirror import Mirror
+from pipelines import bucket_inventory, cli, plan, upkeep
 from pipelines import build as module
-from pipelines import cli, plan
 from pipelines.bucket_inventory import tables, troubles
 from pipelines.build import build
 from pipelines.place import locked
@@ -349,6 +349,40 @@ def test_what_is_damaged_lost_or_half_made_is_told_by_its_url(stored, cache, tmp
     told = list(troubles(stored, cache))
     assert f"{second}: planned, but not there; run the build again" in told
     assert any(line.startswith(f"{second}: in the catalog but not") for line in told)
+
+
+def spoil(bucket: Bucket, name: str, tmp_path: Path) -> None:
+    content = bytearray(bucket.read(name) or b"")
+    content[100] ^= 1
+    (tmp_path / "damaged").write_bytes(content)
+    bucket.replace(name, tmp_path / "damaged")
+
+
+def test_what_is_damaged_is_mended_to_the_same_bytes(folder, local, stored, cache, same, tmp_path):
+    bucket = Bucket(stored)
+    first, second, *_ = sorted({name.split("/")[1] for name in bucket.list("shards")})
+    spoil(bucket, f"shards/{first}/qpos/c/0/0", tmp_path)
+    spoil(bucket, f"shards/{second}/clips.parquet", tmp_path)
+    spoil(bucket, "catalog/segments-00000.parquet", tmp_path)
+    done = upkeep.repair(stored, cache=cache)
+    assert list(done.set_aside) == [first, second] and len(done.troubles) == 2
+    done = upkeep.repair(stored, {"robot": folder}, cache=cache, scheduler="inline")
+    assert not done.set_aside and not done.troubles and same(stored, local)
+
+
+def test_a_corpus_there_grows_and_half_uploads_are_cleared_when_old(
+    folder, stored, cache, motion_folder, tmp_path, monkeypatch
+):
+    more = motion_folder(tmp_path / "more", 2, first=60)
+    assert upkeep.append(stored, {"robot": more}, cache=cache, scheduler="inline").built_count >= 1
+    assert not list(troubles(stored, cache))
+    bucket = Bucket(stored)
+    bucket.create("shards/0123456789abcdef/qpos/c/0/0", b"x" * 1000)
+    assert upkeep.collect_garbage(stored, delete=True, cache=cache) == []
+    monkeypatch.setattr(bucket_inventory, "ABANDONED_S", -5.0)
+    (found,) = upkeep.collect_garbage(stored, delete=True, cache=cache)
+    assert (found.name, found.byte_count) == ("shards/0123456789abcdef/qpos/c/0/0", 1000)
+    assert upkeep.collect_garbage(stored, delete=True, cache=cache) == [] and not list(troubles(stored, cache))
 
 
 def test_the_command_builds_tells_and_verifies(folder, local, url, cache, capsys):

@@ -217,8 +217,8 @@ def test_garbage_is_listed_and_deleted_only_when_told(folder, built, out, corpus
     (out / "shards" / "0123456789abcdef").mkdir()
     shutil.copytree(sorted((out / "shards").iterdir())[-1], out / "quarantine" / "0123456789abcdef.0")
     found = upkeep.collect_garbage(out, delete=False)
-    assert len(found) == 4 and sum(o.byte_count for o in found if o.path.name != "0123456789abcdef.0") == 1010
-    assert all(orphan.path.exists() for orphan in found)
+    assert len(found) == 4 and sum(o.byte_count for o in found if o.name != "quarantine/0123456789abcdef.0") == 1010
+    assert all((out / orphan.name).exists() for orphan in found)
     assert upkeep.collect_garbage(out, delete=True) == found
     assert corpus_digests(out) == corpus_digests(built) and not upkeep.collect_garbage(out, delete=True)
 
