@@ -84,6 +84,8 @@ def in_a_line(text: str) -> str:
         return "no object storage that obstore knows; expected something like s3://bucket/folder."
     if status:
         return f"the server refuses ({' '.join(filter(None, (status, code)))}); run the same command later."
+    if "/latest/api/token" in text or "/latest/meta-data" in text:
+        return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
     if "HTTP error" in text:
         told = f" to {where}" if where else ""
         return f"no connection{told}: check the network and AWS_ENDPOINT_URL, then run the same command again."

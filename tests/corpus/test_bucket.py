@@ -150,6 +150,14 @@ def test_credentials_that_are_not_accepted(proxy, url):
         assert "permission denied" in line(lambda call=call: call(Bucket(url)))
 
 
+def test_no_credentials_at_all(url, monkeypatch, impatient):
+    """A machine in the cloud gives some to those who have none; this one does not."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    assert line(lambda: Bucket.open(url)).startswith(f"{url}: no credentials: set AWS_ACCESS_KEY_ID")
+
+
 def test_nobody_answers(url, monkeypatch, impatient):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     told = f"{url}: no connection to http://127.0.0.1:9: check the network and AWS_ENDPOINT_URL"
