@@ -41,7 +41,7 @@ from pipelines.inventory import troubles
 SHARD_FRAMES = 2_000
 """About how many frames make a shard here, 100 times fewer than in earnest."""
 WORKERS = 2
-WAITS_S = (0.0, 0.3, 1.0, 3.0, 6.0)
+WAITS_S = (0.0, 0.5, 2.0, 5.0, 10.0)
 """A kill comes at random between two of these after the last one: many at the start, some in the midst of the work."""
 
 CLIENT = f"""
@@ -251,7 +251,7 @@ def _popen(command: list[str]) -> subprocess.Popen:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crash", description="Kill a build, again and again.")
-    parser.add_argument("--kills", type=int, default=60, help="how many (default 60)")
+    parser.add_argument("--kills", type=int, default=100, help="how many (default 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and victims (default 0)")
     return parser
 
