@@ -34,6 +34,7 @@ check: .venv/.dev
 bench: .venv/.bench
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.build $(BENCH)
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.retarget
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.loader
 
 clean:
 	rm -rf .venv demo-out

@@ -22,6 +22,7 @@ from corpus.rotating import ResidentRows, RotatingSampler
 from corpus.sampler import Sampler
 from corpus.sampling_plan import Plan
 from corpus.store import CONTACT_COLUMNS
+from corpus.tensors import TensorWindows, torch_windows
 from corpus.windows import FIELDS, Batch, MappedRows, Windows
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def open_windows(
     fields: Iterable[str] = FIELDS,
     augment: Augment | None = None,
     robot: Robot | None = None,
-) -> Any:
+) -> Windows | TensorWindows:
     """`Windows` of a corpus: `windows[step]` is this rank's part of batch `step`.
 
     `batch_size` is that of all ranks together, `window` counts frames. `weights` are a `Plan`, or one number per kept segment
@@ -129,8 +130,6 @@ def open_windows(
     )
     if device is None:
         return windows
-    from corpus.tensors import TensorWindows
-
     return TensorWindows(windows, device)
 
 
@@ -170,7 +169,5 @@ def _free_memory() -> int:
 def __getattr__(name: str) -> Any:
     # torch is an extra: `from corpus.loader import TorchWindows` imports it, nothing else here does.
     if name == "TorchWindows":
-        from corpus.tensors import torch_windows
-
         return torch_windows()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -140,7 +140,7 @@ class ResidentRows:
             self._threads, self._reads, self._process = ThreadPoolExecutor(READERS, "motionloom-read"), {}, os.getpid()
         if number not in self._reads:
             assert self._threads is not None
-            self._reads[number] = self._threads.submit(read_shard, self.corpus.shard(number))
+            self._reads[number] = self._threads.submit(lambda: read_shard(self.corpus.shard(number)))
 
     def __getstate__(self) -> dict:
         # Another process reads for itself.

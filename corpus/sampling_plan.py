@@ -53,7 +53,7 @@ class Plan:
 
     @functools.cached_property
     def hash(self) -> int:
-        """The same for plans with the same proportions."""
+        """Of the weights' proportions; a common factor changes nothing where it rounds nothing, as powers of two do."""
         return hash_of(self.weights / max(self.weights.sum(), 1e-300))
 
 
@@ -69,6 +69,7 @@ def effective_sample_size(weights: Float[np.ndarray, " S"]) -> float:
 
 
 def hash_of(*arrays: np.ndarray) -> int:
+    """A number of the arrays' bytes."""
     digest = hashlib.blake2b(digest_size=8)
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
