@@ -17,9 +17,10 @@ from jaxtyping import Int
 
 from corpus.catalog import Corpus
 from corpus.errors import CorruptShard, MotionloomError
-from corpus.feistel import permute
-from corpus.sampler import Draw, Sampler
+from corpus.feistel import ROUNDS, permute
+from corpus.sampler import Draw, Sampler, to_unit
 from corpus.store import Shard
+from corpus.windows import Addresses
 
 log = logging.getLogger(__name__)
 
@@ -101,14 +102,13 @@ class RotatingSampler(Sampler):
         """The shards of a round in the order of their loading, drawn systematically by weight from a random order."""
         if number not in self._rounds:
             count = len(self._drawn_from)
-            order = self._drawn_from[permute(np.arange(count), count, self.order_keys("shards", number))]
+            order = self._drawn_from[permute(np.arange(count), count, self.bits("shards", number, ROUNDS))]
             total = np.cumsum(self._weight[order])
-            random = self.random("loads", number)
-            points = (np.arange(count) + random.random()) / count
+            points = (np.arange(count) + to_unit(self.bits("offsets", number, 1))) / count
             picked = order[np.searchsorted(total / total[-1], points, side="right")]
             self._rounds = {n: r for n, r in self._rounds.items() if abs(n - number) < 3}
             # What comes more than once comes spread over the round.
-            self._rounds[number] = random.permutation(picked)
+            self._rounds[number] = picked[permute(np.arange(count), count, self.bits("loads", number, ROUNDS))]
         return self._rounds[number]
 
 
@@ -118,29 +118,31 @@ class ResidentRows:
     def __init__(self, corpus: Corpus, sampler: RotatingSampler, *, read_ahead: int = 2):
         self.corpus, self.sampler, self.read_ahead = corpus, sampler, read_ahead
         self.columns = corpus.shard(0).qpos.shape[1]
-        self.qpos_at, self.contact_at = np.zeros((2, len(corpus.shard_ids)), np.uint64)
         self._reads: dict[int, Future[tuple[np.ndarray, np.ndarray]]] = {}
         self._threads: ThreadPoolExecutor | None = None
         self._process = 0
 
-    def make_ready(self, step: int, shard: np.ndarray) -> None:
-        needed = set(shard.tolist())
-        wanted = [*needed, *self.sampler.shards(step), *self.sampler.next_shards(step, self.read_ahead)]
-        self.qpos_at[:] = 0
-        self._reads = {number: read for number, read in self._reads.items() if number in wanted}
-        for number in wanted:
-            self._read(number)
-        for number in needed:
-            qpos, contact = self._reads[number].result()
-            self.qpos_at[number], self.contact_at[number] = qpos.ctypes.data, contact.ctypes.data
-
-    def _read(self, number: int) -> None:
-        """Have a shard read, if it is not."""
+    def addresses(self, step: int, shard: Int[np.ndarray, " B"]) -> Addresses:
         if self._process != os.getpid():  # a forked worker has the reads of its parent, but not its threads
             self._threads, self._reads, self._process = ThreadPoolExecutor(READERS, "motionloom-read"), {}, os.getpid()
-        if number not in self._reads:
+        needed = set(shard.tolist())
+        wanted = {*needed, *self.sampler.shards(step)}
+        upcoming = set(self.sampler.next_shards(step, self.read_ahead)) - wanted
+        # What is no longer wanted is forgotten here, and held until then by the batches that are being made of it.
+        reads = self._reads = {number: self._read(number) for number in (*wanted, *upcoming)}
+        held = {number: reads[number].result() for number in needed}
+        qpos, contact = np.zeros((2, len(self.corpus.shard_ids)), np.uint64)
+        for number, rows in held.items():
+            qpos[number], contact[number] = (array.ctypes.data for array in rows)
+        return Addresses(qpos, contact, held)
+
+    def _read(self, number: int) -> Future[tuple[np.ndarray, np.ndarray]]:
+        """The shard, being read if it was not, or if that failed."""
+        read = self._reads.get(number)
+        if read is None or (read.done() and read.exception()):
             assert self._threads is not None
-            self._reads[number] = self._threads.submit(lambda: read_shard(self.corpus.shard(number)))
+            read = self._threads.submit(lambda: read_shard(self.corpus.shard(number)))
+        return read
 
     def __getstate__(self) -> dict:
         # Another process reads for itself.

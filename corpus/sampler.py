@@ -94,8 +94,9 @@ class Sampler:
 
     def uniform(self, step: int, slots: slice) -> Float[np.ndarray, "B 8"]:
         """The random numbers of these slots."""
-        first = slots.start * SLOT_NUMBERS // 4
-        return self.random("slots", step, first).random((slots.stop - slots.start, SLOT_NUMBERS))
+        count = slots.stop - slots.start
+        bits = self.bits("slots", step, count * SLOT_NUMBERS, first=slots.start * SLOT_NUMBERS // 4)
+        return to_unit(bits).reshape(count, SLOT_NUMBERS)
 
     def drawn(
         self, step: int, segment: Int[np.ndarray, " B"], uniform: np.ndarray, frame: Int[np.ndarray, " B"] | None = None
@@ -117,15 +118,14 @@ class Sampler:
         spare = np.maximum(self.window - length, 0)
         return np.minimum(draw.frame + _floor(draw.uniform[:, 0] * (spare + 1)), room)
 
-    def random(self, purpose: str, index: int, first: int = 0) -> np.random.Generator:
-        """Random numbers for a purpose, from block `first` of four on; those of two purposes or indices never meet."""
+    def bits(self, purpose: str, index: int, count: int, *, first: int = 0) -> UInt64[np.ndarray, " N"]:
+        """Random bits for a purpose, from block `first` of four numbers on; those of two purposes or indices never meet.
+
+        As Philox gives them: what is made of them is our own, and no version of NumPy changes it.
+        """
         key = np.array([self.seed, self.plan_hash], np.uint64)
         counter = np.array([first, 0, PURPOSES.index(purpose), index], np.uint64)
-        return np.random.Generator(np.random.Philox(key=key, counter=counter))
-
-    def order_keys(self, purpose: str, index: int) -> UInt64[np.ndarray, " R"]:
-        """Keys of a permutation."""
-        return self.random(purpose, index).integers(0, 2**64, ROUNDS, np.uint64)
+        return np.random.Philox(key=key, counter=counter).random_raw(count)
 
     def state(self, step: int) -> dict[str, int]:
         """What a run that goes on with batch `step` must know; nothing in it is of the rank or the number of ranks."""
@@ -151,7 +151,7 @@ class Sampler:
         epoch, place = np.divmod(position, self.windows_per_epoch)
         number = np.empty_like(place)
         for one in np.unique(epoch):
-            keys = self.order_keys("epochs", int(one))
+            keys = self.bits("epochs", int(one), ROUNDS)
             number[epoch == one] = permute(place[epoch == one], self.windows_per_epoch, keys)
         segment = self.search((number + 0.5) / self.windows_per_epoch)
         frame = (number - self._first[segment]) * self.stride
@@ -180,8 +180,13 @@ class Search:
         return low
 
 
-PURPOSES = ("slots", "epochs", "shards", "loads")
+PURPOSES = ("slots", "epochs", "shards", "loads", "offsets")
 """What random numbers are for."""
+
+
+def to_unit(bits: UInt64[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """Numbers from 0 to below 1, all multiples of 2**-53 alike."""
+    return (bits >> np.uint64(11)) * 2.0**-53
 
 
 def slots_of(rank: int, world_size: int, batch_size: int) -> slice:

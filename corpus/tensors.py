@@ -47,8 +47,8 @@ def woven_on(windows: Windows, draw: Draw, device: Any) -> Batch:
     """The windows of a draw, copied to the device as they are and woven there."""
     import torch
 
-    table, choice, frame = windows.place(draw)
-    raw = raw_rows(table, windows.length, windows.history, windows.rows.columns, pinned=device.type == "cuda")
+    placed = windows.place(draw)
+    raw = raw_rows(placed.table, windows.length, windows.history, windows.rows.columns, pinned=device.type == "cuda")
     qpos, contact, table = (part.to(device, non_blocking=True) for part in raw)
     shape = len(draw.segment), windows.length
 
@@ -69,7 +69,7 @@ def woven_on(windows: Windows, draw: Draw, device: Any) -> Batch:
     _launch(windows, table, windows.task(**addresses), shape, device)
     if "qpos" not in windows.fields:
         out["qpos"] = None
-    small = {"segment": draw.segment, "frame": frame, **vars(choice)}
+    small = {"segment": draw.segment, "frame": placed.frame, **vars(placed.choice)}
     return Batch(**out, **{name: torch.from_numpy(array).to(device) for name, array in small.items()})
 
 

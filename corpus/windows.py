@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import warp as wp
+from jaxtyping import Int, UInt64
 
 from corpus.augment import Augment, Choice, frames_needed, mirror_columns
 from corpus.catalog import Corpus
@@ -48,17 +49,25 @@ class Batch:
     """(B,) float32: turn about the vertical through the root of the window's first frame [rad]."""
 
 
+@dataclass(frozen=True)
+class Addresses:
+    """Where shards lie in memory, by their numbers; 0 for those that were not asked for."""
+
+    qpos: UInt64[np.ndarray, " K"]
+    contact: UInt64[np.ndarray, " K"]
+    """Of each shard's first row."""
+    held: Any = None
+    """What must live as long as the addresses are used."""
+
+
 class Rows(Protocol):
-    """Where the frames of shards lie in memory."""
+    """The frames of shards in memory."""
 
     columns: int
     """Of `qpos`."""
-    qpos_at: np.ndarray
-    contact_at: np.ndarray
-    """Address of each shard's first row, by its number."""
 
-    def make_ready(self, step: int, shard: np.ndarray) -> None:
-        """Let the addresses of these shards hold until the next call."""
+    def addresses(self, step: int, shard: Int[np.ndarray, " B"]) -> Addresses:
+        """Where these shards lie; `step` tells what will be asked for next."""
         ...
 
 
@@ -68,16 +77,30 @@ class MappedRows:
     def __init__(self, corpus: Corpus):
         self.corpus = corpus
         self.columns = corpus.shard(0).qpos.shape[1]
-        self.qpos_at, self.contact_at = np.zeros((2, len(corpus.shard_ids)), np.uint64)
+        self._all = Addresses(*np.zeros((2, len(corpus.shard_ids)), np.uint64))
 
-    def make_ready(self, step: int, shard: np.ndarray) -> None:
-        for number in set(shard[self.qpos_at[shard] == 0].tolist()):
+    def addresses(self, step: int, shard: Int[np.ndarray, " B"]) -> Addresses:
+        for number in set(shard[self._all.contact[shard] == 0].tolist()):
             opened = self.corpus.shard(number)
-            self.qpos_at[number], self.contact_at[number] = opened.qpos.ctypes.data, opened.contact.ctypes.data
+            self._all.qpos[number], self._all.contact[number] = opened.qpos.ctypes.data, opened.contact.ctypes.data
+        return self._all
 
     def __reduce__(self):
         # Another process maps for itself.
         return MappedRows, (self.corpus,)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A draw's windows, found in memory."""
+
+    table: np.ndarray
+    """A `Window` for each, as the kernels take it."""
+    choice: Choice
+    frame: Int[np.ndarray, " B"]
+    """The segment's frame that each begins with."""
+    held: Any
+    """What must live until they are gathered."""
 
 
 class Windows:
@@ -119,8 +142,8 @@ class Windows:
 
     def gather(self, draw: Draw) -> Batch:
         """The windows of a draw."""
-        windows, choice, frame = self.place(draw)
-        count = len(windows)
+        placed = self.place(draw)
+        count = len(placed.table)
         columns = self.rows.columns
         shapes = (columns, np.float32), (columns - 1, np.float32), (CONTACT_COLUMNS, np.uint8)
         out: dict[str, Any] = {
@@ -128,13 +151,13 @@ class Windows:
             for name, (width, dtype) in zip(FIELDS, shapes, strict=True)
         }
         if self.is_plain:
-            out["valid"] = self._copy(windows, out)
+            out["valid"] = self._copy(placed.table, out)
         else:
-            out["valid"] = self._weave(windows, out)
-        return Batch(**out, segment=draw.segment, frame=frame, **vars(choice))
+            out["valid"] = self._weave(placed.table, out)
+        return Batch(**out, segment=draw.segment, frame=placed.frame, **vars(placed.choice))
 
-    def place(self, draw: Draw) -> tuple[np.ndarray, Choice, np.ndarray]:
-        """`Window`s as the kernels take them, what is done to each, and the segment's frame each begins with."""
+    def place(self, draw: Draw) -> Placed:
+        """Choose what is done to each window, and find it."""
         segment, count = draw.segment, len(draw.segment)
         shard, frames, frame = self.shard_of[segment], self.frames[segment], draw.frame
         if (frame < 0).any() or (frame + self.sampler.window > frames).any():
@@ -144,14 +167,14 @@ class Windows:
             use = np.ones(count) if self.speed_use is None else self.speed_use[segment]
             choice = self.augment.choose(draw.uniform[:, 1:], frames, use, self.sampler.window)
             frame = self.sampler.place(draw, frames_needed(choice.speed, self.sampler.window))
-        self.rows.make_ready(draw.step, shard)
+        at = self.rows.addresses(draw.step, shard)
         row = self.row[segment].astype(np.uint64)
         windows = np.zeros(count, _WINDOW)
-        windows["rows"] = self.rows.qpos_at[shard] + row * np.uint64(4 * self.rows.columns)
-        windows["touches"] = self.rows.contact_at[shard] + row * np.uint64(CONTACT_COLUMNS)
+        windows["rows"] = at.qpos[shard] + row * np.uint64(4 * self.rows.columns)
+        windows["touches"] = at.contact[shard] + row * np.uint64(CONTACT_COLUMNS)
         windows["last"], windows["start"] = frames - 1, frame
         windows["mirrored"], windows["speed"], windows["yaw"] = choice.mirrored, choice.speed, choice.yaw
-        return windows, choice, frame
+        return Placed(windows, choice, frame, at.held)
 
     def task(self, **addresses: int) -> Any:
         """What a launch makes, all frames of a window in one go."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -214,6 +217,33 @@ def test_a_file_that_ends_too_soon_is_told(tmp_path, make_corpus, make_motion):
         list(batches(corpus, batch_size=2, window=20, seed=0, mode="rotating", steps=1))
 
 
+def test_a_read_that_failed_is_tried_again(ten, same, monkeypatch):
+    whole, failed = rotating.read_shard, []
+
+    def read(shard):
+        if len(failed) < 2:
+            failed.append(shard)
+            raise OSError("the network is away")
+        return whole(shard)
+
+    monkeypatch.setattr(rotating, "read_shard", read)
+    windows = open_windows(ten, **OPTIONS)
+    with pytest.raises(OSError, match="the network is away"):
+        windows[0]
+    for _ in range(2):
+        with contextlib.suppress(OSError):
+            windows[0]
+    assert same(windows[0], open_windows(ten, **OPTIONS)[0])
+
+
+def test_batches_may_be_made_by_several_threads_at_once(ten, same):
+    """Far apart, so that each throws out what the other holds."""
+    windows, alone = open_windows(ten, **OPTIONS), open_windows(ten, **OPTIONS)
+    steps = [7 * i for i in range(40)]
+    with ThreadPoolExecutor(4) as threads:
+        assert all(map(same, threads.map(windows.__getitem__, steps), map(alone.__getitem__, steps)))
+
+
 def test_no_reader_is_left_behind(ten):
     assert len(list(batches(ten, **OPTIONS, steps=3))) == 3
     gc.collect()
@@ -223,11 +253,12 @@ def test_no_reader_is_left_behind(ten):
     assert not [t for t in threading.enumerate() if t.name.startswith("motionloom")]
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_workers_read_for_themselves(ten, start):
+def test_workers_read_for_themselves(ten, same):
+    """Forked ones, and by pickle what spawned ones get."""
     torch = pytest.importorskip("torch")
     expected = list(batches(ten, **OPTIONS, steps=8))
     data = TorchWindows(ten, **OPTIONS, steps=8)
     next(iter(data))  # its threads are there before the workers are
-    got = list(torch.utils.data.DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context=start))
+    got = list(torch.utils.data.DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context="fork"))
     assert all(np.array_equal(a["qpos"].numpy(), b.qpos) for a, b in zip(got, expected, strict=True))
+    assert same(pickle.loads(pickle.dumps(data.windows))[5], expected[5])

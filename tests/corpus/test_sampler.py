@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from corpus.errors import MotionloomError
-from corpus.sampler import Sampler, Search, exposure, slots_of
+from corpus.sampler import PURPOSES, Sampler, Search, exposure, slots_of
 from corpus.sampling_plan import Plan, effective_sample_size, window_count
 
 FRAMES = np.array([60, 300, 25, 130, 64, 90, 1] * 3)
@@ -63,10 +63,10 @@ def test_random_numbers_of_a_slot_are_its_own(seed, step, first, count):
 
 def test_no_two_steps_seeds_plans_or_purposes_share_random_numbers():
     streams = [
-        sampler(seed=seed, frames=FRAMES + more).random(purpose, index).random(50)
-        for seed in (0, 1) for more in (0, 1) for purpose in ("slots", "epochs", "shards", "loads") for index in (0, 1)
+        sampler(seed=seed, frames=FRAMES + more).bits(purpose, index, 50)
+        for seed in (0, 1) for more in (0, 1) for purpose in PURPOSES for index in (0, 1)
     ]  # fmt: skip
-    assert len(np.unique(streams)) == 16 * 2 * 50
+    assert len(np.unique(streams)) == 8 * len(PURPOSES) * 50
 
 
 def test_a_state_is_a_few_integers_and_brings_the_step_back():
