@@ -106,7 +106,7 @@ def open_windows(
 
     The mode "mapped" maps all shards and reads what windows need; "rotating" reads whole shards one after another into a buffer
     of `resident` of them, each of which stays for as many steps as use its frames `reuse` times on average (or for `stay` steps).
-    "auto" maps corpora of up to half of the memory that is free, and rotates larger ones. A buffer of unsaid size holds 64
+    "auto" maps corpora of up to half of the memory that is free (on object storage, of its cache's limit too), and rotates larger ones. A buffer of unsaid size holds 64
     shards, less where that is more than an eighth of the machine's memory or than the batch has windows.
     """
     if mode not in MODES:
@@ -115,7 +115,7 @@ def open_windows(
         weights = Plan.by_windows(corpus.frames, max(window, 1))
     plan = weights if isinstance(weights, Plan) else Plan(weights)
     share = {"window": window, "batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size}
-    if mode == "rotating" or (mode == "auto" and not epochs and _corpus_bytes(corpus) > _free_memory() / 2):
+    if mode == "rotating" or (mode == "auto" and not epochs and _corpus_bytes(corpus) > _room(corpus)):
         options = _buffer(corpus, batch_size=batch_size, window=window, resident=resident, stay=stay, reuse=reuse)
         sampler = RotatingSampler(plan, corpus.frames, shard_of=corpus.shard_of, epochs=epochs, **options, **share)
         log.info(
@@ -162,8 +162,10 @@ def _corpus_bytes(corpus: Corpus) -> int:
     return int(corpus.frames.sum()) * (4 * columns + CONTACT_COLUMNS)
 
 
-def _free_memory() -> int:
-    return psutil.virtual_memory().available
+def _room(corpus: Corpus) -> float:
+    """How many bytes of frames can be mapped and stay at hand: half of the memory that is free, and of a cache all of it."""
+    free = psutil.virtual_memory().available / 2
+    return free if corpus.shards is None else min(free, corpus.shards.limit)
 
 
 def __getattr__(name: str) -> Any:

@@ -72,17 +72,18 @@ class Rows(Protocol):
 
 
 class MappedRows:
-    """All shards, mapped when first asked for; the system's page cache keeps what is used."""
+    """All shards, mapped when first asked for, and for good: what a cache evicts stays on the disk as long as it is mapped here."""
 
     def __init__(self, corpus: Corpus):
         self.corpus = corpus
         self.columns = corpus.shard(0).qpos.shape[1]
-        self._all = Addresses(*np.zeros((2, len(corpus.shard_ids)), np.uint64))
+        self._all = Addresses(*np.zeros((2, len(corpus.shard_ids)), np.uint64), held={})
 
     def addresses(self, step: int, shard: Int[np.ndarray, " B"]) -> Addresses:
         for number in set(shard[self._all.contact[shard] == 0].tolist()):
             opened = self.corpus.shard(number)
-            self._all.qpos[number], self._all.contact[number] = opened.qpos.ctypes.data, opened.contact.ctypes.data
+            arrays = self._all.held[number] = opened.qpos, opened.contact
+            self._all.qpos[number], self._all.contact[number] = (array.ctypes.data for array in arrays)
         return self._all
 
     def __reduce__(self):

@@ -7,6 +7,7 @@ import gc
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -195,7 +196,7 @@ def test_a_buffer_of_unsaid_size_takes_the_states(ten, same):
 @pytest.mark.parametrize(("free", "expected"), [(2 * 1600 * 148, "mapped"), (2 * 1600 * 148 - 2, "rotating")])
 def test_corpora_of_up_to_half_the_free_memory_are_mapped(ten, monkeypatch, free, expected):
     """Ten shards of 160 frames, 148 bytes each."""
-    monkeypatch.setattr(loader, "_free_memory", lambda: free)
+    monkeypatch.setattr(loader.psutil, "virtual_memory", lambda: SimpleNamespace(available=free, total=1 << 34))
     windows = open_windows(ten, batch_size=24, window=20, seed=0)
     assert isinstance(windows.sampler, RotatingSampler) == (expected == "rotating")
     assert not isinstance(open_windows(ten, batch_size=24, window=20, seed=0, epochs=True).sampler, RotatingSampler)
