@@ -18,7 +18,9 @@ from small_corpus import write_small_corpus, write_small_shard
 from corpus.bucket import Bucket
 from corpus.catalog import Corpus, fold
 from corpus.errors import CorruptShard, MotionloomError
-from corpus.loader import batches
+from corpus.loader import batches, open_windows
+from corpus.rotating import RotatingSampler
+from corpus.sampler import Sampler
 from corpus.shard_cache import ShardCache
 
 SHARDS = ("1111", "2222", "3333", "4444")
@@ -85,6 +87,24 @@ def test_it_reads_as_a_folder_does(stored, local, cache):
     options = {"batch_size": 16, "window": 20, "seed": 3, "steps": 4}
     for ours, theirs in zip(batches(corpus, **options), batches(whole, **options), strict=True):
         assert all(np.array_equal(value, getattr(theirs, name)) for name, value in vars(ours).items())
+
+
+@pytest.mark.parametrize("mode", ["mapped", "rotating"])
+def test_batches_are_the_same_through_a_cache_that_holds_half_of_the_corpus(stored, local, cache, mode):
+    corpus, whole = Corpus.open(stored, cache=cache, cache_limit=LIMIT_GB), Corpus.open(local)
+    options = {"batch_size": 16, "window": 20, "seed": 3, "steps": 30, "mode": mode, "resident": 2, "stay": 3}
+    for ours, theirs in zip(batches(corpus, **options), batches(whole, **options), strict=True):
+        assert all(np.array_equal(value, getattr(theirs, name)) for name, value in vars(ours).items())
+    assert len(in_cache(cache)) < len(SHARDS)
+
+
+def test_a_corpus_that_its_cache_cannot_hold_rotates_by_itself(stored, cache):
+    options = {"batch_size": 16, "window": 20, "seed": 3}
+    kinds = [
+        type(open_windows(Corpus.open(stored, cache=cache, cache_limit=limit), **options).sampler)
+        for limit in (1e-5, 1.0)
+    ]
+    assert kinds == [RotatingSampler, Sampler]
 
 
 def test_what_is_not_asked_for_is_not_downloaded_and_nothing_twice(stored, local, cache, proxy):
