@@ -180,6 +180,7 @@ def info(options: argparse.Namespace) -> int:
     book, fps = ledger_of(out)
     stages = [[stage.name, _count(stage.clips), _hours(stage.frames, fps), stage.gone] for stage in book.stages()]
     _table(["stage", "clips", "hours", "left out on the way, or how counted"], stages, numeric=["clips", "hours"])
+    print()
     hours = ["in h", "passed h", "rejected h", "cut h", "unique h", "virtual h"]
     columns = ["source", "licence", "clips", *hours, "passed"]
     _table(columns, [_ledger_cells(row, fps) for row in book.lines()], numeric=columns[2:])

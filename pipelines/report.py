@@ -46,7 +46,7 @@ MEASURES: dict[str, tuple[str, str]] = {
 """Title and unit of each column of `corpus.schema.QUALITY`; the exact definitions stand in `corpus/quality.py`."""
 
 KEPT, REJECTED = "#2f6fb0", "#d08a3e"
-NAMES = {"source", "reason", "what"}
+NAMES = {"stage", "source", "reason", "what"}
 """Columns of short words of our own, which are not broken."""
 REJECT_ROWS = 60
 """Most left-out clips listed one by one."""
@@ -172,13 +172,14 @@ def _stage_table(book: Ledger, clock: _Clock) -> str:
     cells = [
         [
             stage.name,
+            stage.gone,
             "–" if stage.clips is None else f"{stage.clips:,}",
             "–" if stage.frames is None else clock(stage.frames),
-            stage.gone,
         ]
         for stage in book.stages()
     ]
-    return _table(["stage", "clips", f"length [{clock.unit}]", "left out on the way, or how counted"], cells)
+    columns = ["stage", "left out on the way, or how counted", "clips", f"length [{clock.unit}]"]
+    return _table(columns, cells, numeric=2)
 
 
 def _ledger_table(book: Ledger, clock: _Clock) -> str:
