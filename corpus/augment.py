@@ -12,7 +12,9 @@ from jaxtyping import Float, Int
 
 from corpus.errors import MotionloomError
 from corpus.robot import Robot
-from corpus.window_kernels import SNAP
+
+SNAP = 1.0e-6
+"""A time this near to a row is that row [rows]: multiples of 1.1 miss whole numbers by rounding."""
 
 
 @dataclass(frozen=True)

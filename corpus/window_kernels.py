@@ -14,9 +14,7 @@ from typing import Any
 import warp as wp
 
 import corpus.warp_tools  # noqa: F401  Warp's settings, before its first use
-
-SNAP = 1.0e-6
-"""A time this near to a row is that row [rows]: multiples of 1.1 miss whole numbers by rounding."""
+from corpus.augment import SNAP
 
 SHOW, RATE = 1, 2
 """What a launch of `weave` does: the frames themselves; their velocities, which need all frames. Both in one on a CPU."""
