@@ -35,6 +35,7 @@ bench: .venv/.bench
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.build $(BENCH)
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.retarget
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.loader
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.scale
 
 clean:
 	rm -rf .venv demo-out

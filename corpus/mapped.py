@@ -36,6 +36,17 @@ def map_file(path: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarray:
     return np.frombuffer(memoryview(memory).toreadonly(), dtype).reshape(shape)
 
 
+def expect_random(array: np.ndarray) -> None:
+    """Say that an array of `map_file` will be read a few rows here, a few there.
+
+    Otherwise the system reads ahead at every touch, by 128 KiB or, on some machines, 8 MiB: for a window of 9 KiB.
+    """
+    # Of all that is mapped: a part would be a mapping of its own, and their number is limited.
+    whole = array.base if isinstance(array.base, np.ndarray) else array
+    if whole.nbytes:
+        _libc.madvise(whole.ctypes.data, whole.nbytes, mmap.MADV_RANDOM)
+
+
 def _failure(path: Path, number: int) -> Exception:
     if number == errno.ENOMEM:
         return MotionloomError(
@@ -50,4 +61,5 @@ _libc.mmap.argtypes = (
     ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
 )  # fmt: skip
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _FAILED = ctypes.c_void_p(-1).value

@@ -1,4 +1,4 @@
-"""The command `loom`: scan, build, append, merge, repair, gc, retarget, info, verify, demo.
+"""The command `loom`: scan, build, append, merge, repair, gc, retarget, info, verify, rehearse, demo.
 
 Heavy modules are imported inside the commands that need them, so that `loom --help` answers at once.
 """
@@ -11,6 +11,7 @@ import json
 import logging
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,20 @@ def verify(options: argparse.Namespace) -> int:
     return 1 if count else 0
 
 
+def rehearse(options: argparse.Namespace) -> int:
+    """Plan, resume, fold, open, query and schedule a corpus of any size, of made-up clips, and reckon what building it takes."""
+    from pipelines.rehearsal.rehearse import Rehearsal
+    from pipelines.rehearsal.report import rehearse_aloud
+
+    rehearsal = Rehearsal(
+        frames=options.frames,
+        clips=options.clips or max(1, options.frames // 400),
+        frames_per_core_second=options.frames_per_core_second,
+    )
+    rehearse_aloud(rehearsal, options.work, cores=options.cores, keep=options.keep)
+    return 0
+
+
 def demo(options: argparse.Namespace) -> int:
     """Build a small corpus from made-up files, or from the folders given, and show what came of it."""
     from pipelines import demo as show
@@ -240,6 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_corpus(one)
     one.add_argument("--reasons", type=int, default=15, metavar="N", help="how many reasons to list (default 15)")
     _add_corpus(command(verify, "check a corpus's checksums and tables"))
+    _add_rehearse_options(command(rehearse, "try the plan, catalog, scheduler and loader at any size"))
     one = command(demo, "build and show a small corpus")
     one.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="where to (default demo-out)")
     one.add_argument(
@@ -293,6 +309,16 @@ def _add_running_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--report", type=Path, metavar="FILE.html", help="write Dask's performance report")
     add("--traceback", action="store_true", help="show where failed tasks failed")
+
+
+def _add_rehearse_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--frames", type=_number, required=True, metavar="N", help="size of the corpus, as in 2e9")
+    add("--clips", type=_number, metavar="N", help="in how many clips (default: one for every 400 frames)")
+    add("--cores", type=_positive, default=1000, metavar="N", help="of the cluster to reckon for (default 1000)")
+    add("--frames-per-core-second", type=_rate, metavar="F", help="default: measured by a small build, here and now")
+    add("--work", type=Path, default=Path(tempfile.gettempdir()), metavar="DIR", help="where temporary files may lie")
+    add("--keep", action="store_true", help="leave them there")
 
 
 def _add_retarget_options(parser: argparse.ArgumentParser) -> None:
@@ -420,6 +446,21 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _number(text: str) -> int:
+    """A whole number, also as 2e9."""
+    value = float(text)
+    if not 1 <= value <= 1e13:
+        raise argparse.ArgumentTypeError("must be from 1 to 1e13")
+    return int(value)
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("must be more than 0")
     return value
 
 

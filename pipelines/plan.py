@@ -78,7 +78,7 @@ def scan_sources(roots: dict[str, Path], skeleton: Path | None = None) -> pl.Dat
         reader = source(name)
         if not root.is_dir():
             raise MotionloomError(f"{name}: {root} is not a folder.")
-        table = _clip_table(scan(name, root, skeleton), reader.bytes_per_frame)
+        table = clip_table(scan(name, root, skeleton), reader.bytes_per_frame)
         if table.is_empty():
             raise MotionloomError(f"{name}: {root} holds no files.")
         tables.append(table)
@@ -279,7 +279,7 @@ def replace_file(path: Path, write) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _clip_table(clips: Iterable[Clip], bytes_per_frame: float, *, chunk: int = 100_000) -> pl.DataFrame:
+def clip_table(clips: Iterable[Clip], bytes_per_frame: float, *, chunk: int = 100_000) -> pl.DataFrame:
     """Clips as a table, a chunk at a time: millions of them as Python objects would not fit."""
     tables, rows = [pl.DataFrame(schema=CLIP_COLUMNS)], []
     for clip in clips:

@@ -210,6 +210,13 @@ def test_a_motion_opens_its_own_shard_only(out):
         corpus.motion(len(corpus.kept) - 1)
 
 
+def test_what_a_loader_needs_is_there_without_the_names_of_segments(corpus):
+    kept = corpus.segments.filter(pl.col("status") == "kept").collect()
+    assert [corpus.shard_ids[number] for number in corpus.shard_of] == kept["shard"].to_list()
+    assert corpus.row.tolist() == kept["row"].to_list() and corpus.frames.tolist() == kept["frames"].to_list()
+    assert corpus.shard_ids == tuple(sorted(set(kept["shard"]))) and "kept" not in vars(corpus)
+
+
 def test_an_unknown_or_rejected_segment_is_named(corpus):
     rejected = corpus.segments.filter(pl.col("status") == "rejected").collect()["segment"][0]
     for name in ("nothing", rejected):

@@ -58,6 +58,15 @@ def test_a_map_stays_while_a_view_of_it_does(file):
     assert maps_of(file) == 0
 
 
+def test_expecting_random_reads_changes_no_value_and_splits_no_map(tmp_path):
+    np.zeros((9 * 4096, 1), "u1").tofile(tmp_path / "pages")
+    array = map_file(tmp_path / "pages", np.dtype("u1"), (9 * 4096, 1))[: 3 * 4096]
+    mapped.expect_random(array)
+    mapped.expect_random(array[:0])
+    (told,) = Path("/proc/self/smaps").read_text().split(f" {tmp_path / 'pages'}\n")[1:]
+    assert "rr" in told.split("VmFlags:")[1].splitlines()[0].split() and not array.any()
+
+
 def test_more_than_the_file_has_is_not_mapped(file):
     with pytest.raises(ValueError, match="shorter than 2424 bytes"):
         map_file(file, FLOAT, (101, 6))

@@ -1,0 +1,1 @@
+"""A build of any size, rehearsed with made-up clips."""
