@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines import cli
+from pipelines import cli, options
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOM = [sys.executable, "-m", "pipelines.cli"]
@@ -62,7 +62,7 @@ def test_help_loads_nothing_heavy():
 def test_the_help_names_the_sources_there_are():
     from corpus.sources import SOURCES
 
-    assert list(SOURCES) == list(cli.SOURCE_NAMES)
+    assert list(SOURCES) == list(options.SOURCE_NAMES)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_shard_that_fails_is_named_and_the_exit_code_is_1(folder, tmp_path, mo
 
 def test_choices_of_the_command_line_reach_the_recipe():
     text = "build --source robot=. --out x --min-s 2 --max-s 9 --foot-slide 0.5 --quat xyzw --fps 40 --set cut.max_s=8"
-    recipe, load = cli._recipe(cli._parser().parse_args(text.split()))
+    recipe, load = options.recipe_options(cli.build_parser().parse_args(text.split()))
     assert (recipe.cut.min_s, recipe.cut.max_s, recipe.gate.foot_slide_limit) == (2.0, 8.0, 0.5)
     assert (load.quaternion, load.fps) == ("xyzw", 40.0)
 
@@ -135,7 +135,7 @@ def test_choices_of_the_command_line_reach_the_recipe():
 def test_a_recipe_file_sets_defaults_that_options_override(tmp_path):
     (tmp_path / "r.json").write_text('{"cut": {"max_s": 9}, "load": {"quaternion": "wxyz", "fps": 25}}')
     text = f"build --source robot=. --out x --recipe {tmp_path / 'r.json'} --fps 40"
-    recipe, load = cli._recipe(cli._parser().parse_args(text.split()))
+    recipe, load = options.recipe_options(cli.build_parser().parse_args(text.split()))
     assert recipe.cut.max_s == 9.0 and (load.quaternion, load.fps) == ("wxyz", 40.0)
 
 
