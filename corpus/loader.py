@@ -124,7 +124,7 @@ def open_windows(
         rows = ResidentRows(corpus, sampler)
     else:
         sampler = Sampler(plan, corpus.frames, epochs=epochs, stride=stride, **share)
-        rows = MappedRows(corpus)
+        rows = MappedRows(corpus, read_ahead=_corpus_bytes(corpus) <= _room(corpus))
     windows = Windows(
         corpus, sampler, rows, history=history, future=future, fields=fields, augment=augment, robot=robot
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -13,6 +14,7 @@ from jaxtyping import Int, UInt64
 from corpus.augment import Augment, Choice, frames_needed, mirror_columns
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
+from corpus.mapped import expect_random
 from corpus.robot import Robot
 from corpus.sampler import Draw, Sampler
 from corpus.store import CONTACT_COLUMNS
@@ -74,8 +76,9 @@ class Rows(Protocol):
 class MappedRows:
     """All shards, mapped when first asked for, and for good: what a cache evicts stays on the disk as long as it is mapped here."""
 
-    def __init__(self, corpus: Corpus):
-        self.corpus = corpus
+    def __init__(self, corpus: Corpus, *, read_ahead: bool = True):
+        """Without `read_ahead`, the disk reads what a window needs and no more: for corpora that memory cannot hold."""
+        self.corpus, self.read_ahead = corpus, read_ahead
         self.columns = corpus.shard(0).qpos.shape[1]
         self._all = Addresses(*np.zeros((2, len(corpus.shard_ids)), np.uint64), held={})
 
@@ -83,12 +86,15 @@ class MappedRows:
         for number in set(shard[self._all.contact[shard] == 0].tolist()):
             opened = self.corpus.shard(number)
             arrays = self._all.held[number] = opened.qpos, opened.contact
+            if not self.read_ahead:
+                expect_random(opened.qpos)
+                expect_random(opened.contact)
             self._all.qpos[number], self._all.contact[number] = (array.ctypes.data for array in arrays)
         return self._all
 
     def __reduce__(self):
         # Another process maps for itself.
-        return MappedRows, (self.corpus,)
+        return functools.partial(MappedRows, read_ahead=self.read_ahead), (self.corpus,)
 
 
 @dataclass(frozen=True)
