@@ -115,14 +115,19 @@ def make_plan(clips: pl.DataFrame, out: Path, recipe_hash: str) -> Plan:
         rows = pl.concat([done, pending, deal(_mark_copies(new, done, out), recipe_hash)]).sort("shard", *IDENTITY)
         missing = rows.filter(~built)
         _write_plan(out, number + 1, rows)
-    scanned = pl.col("source").is_in(clips["source"].unique().implode())
-    elsewhere = missing["shard"].filter(missing.select(~scanned).to_series()).unique()
+    elsewhere = missing["shard"].filter(~_scanned(missing, clips)).unique()
+    gone = _scanned(done, clips) & pl.Series(~has(done, clips, IDENTITY))
     return Plan(
         rows=rows,
-        missing=missing.filter(~pl.col("shard").is_in(elsewhere.implode())),
+        missing=missing.filter(~pl.col("shard").is_in(elsewhere.implode())) if len(elsewhere) else missing,
         strays=frozenset(strays),
-        gone_count=int((~has(done.filter(scanned), clips, IDENTITY)).sum()),
+        gone_count=int(gone.sum()),
     )
+
+
+def _scanned(rows: pl.DataFrame, clips: pl.DataFrame) -> pl.Series:
+    """Is a row of a source that `clips` tells of?"""
+    return rows["source"].is_in(clips["source"].unique().implode())
 
 
 def deal(clips: pl.DataFrame, recipe_hash: str) -> pl.DataFrame:
@@ -197,8 +202,7 @@ def store_adopted(out: Path) -> None:
 
 def _still_possible(pending: pl.DataFrame, done: pl.DataFrame, clips: pl.DataFrame) -> pl.DataFrame:
     """Rows of unbuilt shards all of whose clips are still there, as far as their sources were scanned, and in no existing shard."""
-    scanned = pending["source"].is_in(clips["source"].unique().implode()).to_numpy()
-    impossible = (scanned & ~has(pending, clips, IDENTITY)) | has(pending, done, IDENTITY)
+    impossible = (_scanned(pending, clips).to_numpy() & ~has(pending, clips, IDENTITY)) | has(pending, done, IDENTITY)
     if not impossible.any():
         return pending
     shards = pending["shard"].filter(pl.Series(impossible)).unique()
