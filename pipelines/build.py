@@ -121,6 +121,10 @@ def build(
             place.set_aside(shard, "its clips stand in other shards")
         if todo.gone_count:
             log.warning("%d clips of this corpus have changed or vanished from the sources; they stay", todo.gone_count)
+        if todo.dropped_count:
+            log.warning(
+                "%d clips that were still to be built have changed or vanished: planned no more", todo.dropped_count
+            )
         ran, results = executor.Summary(), []
         if len(todo.missing):
             ran = _build_missing(todo.missing, sources, place, recipe, load, cluster, progress, results)

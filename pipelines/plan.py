@@ -62,6 +62,8 @@ class Plan:
     been given up and planned anew."""
     gone_count: int
     """Clips in existing shards whose file has vanished or changed since."""
+    dropped_count: int
+    """Clips without a shard whose file has vanished or changed: planned no more."""
 
     @property
     def shards(self) -> set[str]:
@@ -102,32 +104,44 @@ def make_plan(clips: pl.DataFrame, out: Path, recipe_hash: str) -> Plan:
     finished = finished_shards(out)
     stored, strays = _recover(out, number, (before := stored), finished, clips, recipe_hash)
     built = pl.col("shard").is_in(list(finished - strays))
-    done = stored.filter(built)
-    pending = _still_possible(stored.filter(~built), done, clips)
+    scanned = pl.col("source").is_in(clips["source"].unique().implode())
+    done, unbuilt = stored.filter(built), stored.filter(~built)
+    pending = _still_possible(unbuilt, done, clips)
     unchanged = len(done) + len(pending) == len(before)
-    new = _without(clips, stored if unchanged else pl.concat([done, pending]))
+    clips_there = clips
+    if len(unseen := unbuilt.filter(~scanned)):
+        # Clips of sources that were not scanned: nobody knows better than the plan.
+        clips_there = pl.concat([clips, unseen.select(clips.columns)])
+    new = _without(clips_there, stored if unchanged else pl.concat([done, pending]))
     while len(touched := pending.join(new, on="clip", how="semi")):
         # A copy of an unbuilt clip has come: plan both anew, so that one shard decides which of them is kept.
         pending = pending.join(touched, on="shard", how="anti")
-        new = _without(clips, pl.concat([done, pending]))
-    rows, missing = stored, pending
+        new = _without(clips_there, pl.concat([done, pending]))
+    rows, missing, dropped = stored, pending, 0
     if number == 0 or len(new) or not unchanged:
-        rows = pl.concat([done, pending, deal(_mark_copies(new, done, out), recipe_hash)]).sort("shard", *IDENTITY)
+        rows = pl.concat([done, pending, *_dealt(_mark_copies(new, done, out), scanned, recipe_hash)])
+        rows = rows.sort("shard", *IDENTITY)
         missing = rows.filter(~built)
+        dropped = int((~has(unbuilt, rows, IDENTITY)).sum())
         _write_plan(out, number + 1, rows)
-    elsewhere = missing["shard"].filter(~_scanned(missing, clips)).unique()
-    gone = _scanned(done, clips) & pl.Series(~has(done, clips, IDENTITY))
+    elsewhere = missing["shard"].filter(missing.select(~scanned).to_series()).unique()
+    gone = done.select(scanned).to_series() & pl.Series(~has(done, clips, IDENTITY))
     return Plan(
         rows=rows,
         missing=missing.filter(~pl.col("shard").is_in(elsewhere.implode())) if len(elsewhere) else missing,
         strays=frozenset(strays),
         gone_count=int(gone.sum()),
+        dropped_count=dropped,
     )
 
 
-def _scanned(rows: pl.DataFrame, clips: pl.DataFrame) -> pl.Series:
-    """Is a row of a source that `clips` tells of?"""
-    return rows["source"].is_in(clips["source"].unique().implode())
+def _dealt(clips: pl.DataFrame, scanned: pl.Expr, recipe_hash: str) -> list[pl.DataFrame]:
+    """Clips dealt to shards; those that cannot be built now, with all that has their bytes, to shards of their own."""
+    waiting = clips.filter(~scanned)["clip"].unique()
+    if waiting.is_empty():
+        return [deal(clips, recipe_hash)]
+    waits = pl.col("clip").is_in(waiting.implode())
+    return [deal(clips.filter(part), recipe_hash) for part in (~waits, waits)]
 
 
 def deal(clips: pl.DataFrame, recipe_hash: str) -> pl.DataFrame:
@@ -202,7 +216,9 @@ def store_adopted(out: Path) -> None:
 
 def _still_possible(pending: pl.DataFrame, done: pl.DataFrame, clips: pl.DataFrame) -> pl.DataFrame:
     """Rows of unbuilt shards all of whose clips are still there, as far as their sources were scanned, and in no existing shard."""
-    impossible = (_scanned(pending, clips).to_numpy() & ~has(pending, clips, IDENTITY)) | has(pending, done, IDENTITY)
+    impossible = (
+        pending["source"].is_in(clips["source"].unique().implode()).to_numpy() & ~has(pending, clips, IDENTITY)
+    ) | has(pending, done, IDENTITY)
     if not impossible.any():
         return pending
     shards = pending["shard"].filter(pl.Series(impossible)).unique()

@@ -223,6 +223,25 @@ def test_a_new_copy_of_an_unbuilt_clip_joins_its_shard(tmp_path):
     assert len(by_path) == 41 and by_path["copy.csv"] == by_path["0007.csv"]
 
 
+def test_clips_of_a_source_that_is_not_named_stay_planned_though_a_copy_comes(tmp_path):
+    old = clip_table({"x.csv": "one", "y.csv": "two"}, source="phuma")
+    plan.make_plan(old, tmp_path, RECIPE)
+    grown = plan.make_plan(clip_table({"copy.csv": "one", "z.csv": "three"}), tmp_path, RECIPE)
+    assert set(grown.rows["path"]) == {"x.csv", "y.csv", "copy.csv", "z.csv"} and grown.dropped_count == 0
+    assert shards_by_path(grown)["copy.csv"] == shards_by_path(grown)["x.csv"]
+    assert grown.missing["path"].to_list() == ["z.csv"]
+    both = pl.concat([old, clip_table({"copy.csv": "one", "z.csv": "three"})])
+    assert set(plan.make_plan(both, tmp_path, RECIPE).missing["path"]) == set(grown.rows["path"])
+
+
+def test_clips_of_a_source_that_is_not_named_stay_planned_though_a_neighbour_vanished(tmp_path):
+    old = clip_table({"x.csv": "one", "y.csv": "two"}, source="phuma")
+    plan.make_plan(pl.concat([old, clip_table({"a.csv": "three", "b.csv": "four"})]), tmp_path, RECIPE)
+    made = plan.make_plan(clip_table({"a.csv": "three"}), tmp_path, RECIPE)
+    assert set(made.rows["path"]) == {"x.csv", "y.csv", "a.csv"} and made.dropped_count == 1
+    assert made.missing["path"].to_list() == ["a.csv"]
+
+
 def test_a_lost_plan_is_read_back_from_the_shards(tmp_path):
     old = plan.make_plan(numbered(40), tmp_path, RECIPE)
     for shard in old.shards:
