@@ -18,6 +18,7 @@ from pipelines.options import (
     add_growing_options,
     add_rehearse_options,
     add_retarget_options,
+    place,
 )
 
 INTERRUPTED = 130
@@ -60,8 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_growing_options(command(commands.append, "add sources to a corpus"), required=True)
     add_growing_options(command(commands.repair, "mend a damaged corpus"), required=False)
     one = command(commands.merge, "make one corpus of several")
-    one.add_argument("corpora", type=Path, nargs="+", metavar="CORPUS")
-    one.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new corpus")
+    one.add_argument("corpora", type=place, nargs="+", metavar="CORPUS")
+    one.add_argument("--out", type=place, required=True, metavar="DIR", help="the new corpus")
     one = command(commands.gc, "clear away leftovers")
     add_corpus(one)
     one.add_argument("--delete", action="store_true", help="delete what is listed")

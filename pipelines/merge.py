@@ -11,11 +11,13 @@ from pathlib import Path
 import polars as pl
 
 from corpus import catalog
+from corpus.bucket import is_url
 from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch
 from corpus.store import Shard, ShardWriter, sync, verify_shard
 from pipelines import plan
 from pipelines.clips import as_json
 from pipelines.place import Folder, check_places, locked, open_corpus, remove_leftovers
+from pipelines.quarantine import set_aside, set_aside_torn
 from pipelines.recipe import Recipe, differences
 from pipelines.upkeep import stored_recipe
 
@@ -44,12 +46,17 @@ def merge(corpora: list[Path], out: Path) -> Merged:
 
     Earlier corpora have precedence. The result depends on the corpora and their order alone.
     """
+    if urls := [str(place) for place in (*corpora, out) if is_url(place)]:
+        raise MotionloomError(
+            f"{urls[0]}: a merge is made of folders, and makes one; copy what lies on object storage."
+        )
     corpora, out = [Path(corpus).resolve() for corpus in corpora], Path(out).resolve()
     recipe = _common_recipe(corpora, out)
     check_places({}, Folder(out))
     with locked(out):
         open_corpus(out, recipe)
         remove_leftovers(out)
+        set_aside_torn(out)
         (out / "shards").mkdir(exist_ok=True)
         clips = _all_clips(corpora)
         names = {shard: _take(rows, corpora, out, recipe) for (shard,), rows in clips.group_by("shard")}
@@ -77,6 +84,8 @@ def _all_clips(corpora: list[Path]) -> pl.DataFrame:
                 corpus=pl.lit(number), shard=pl.lit(shard), order=pl.lit(len(taken))
             )
             tables.append(table)
+    if not tables:
+        raise MotionloomError(f"{', '.join(map(str, corpora))}: none of them holds a shard; build them first.")
     clips = pl.concat(tables).with_columns(again=pl.col("order") > pl.col("order").min().over(plan.IDENTITY))
     moves = (pl.col("frames") > 0) & ~pl.col("again")
     first = clips.filter(moves).group_by("clip", maintain_order=True).first()
@@ -103,8 +112,10 @@ def _take(rows: pl.DataFrame, corpora: list[Path], out: Path, recipe: Recipe) ->
 
 def _copy_whole(source: Path, target: Path) -> None:
     """A shard's bytes under the same name, checked, by one rename."""
-    if target.exists() and not verify_shard(target):
-        return
+    if target.exists():
+        if not (problems := verify_shard(target)):
+            return
+        set_aside(target.parent.parent, target, problems[0])
     temporary = target.with_name(f".tmp-{target.name}-{uuid.uuid4().hex[:8]}")
     try:
         shutil.copytree(source, temporary)
@@ -122,7 +133,8 @@ def _rewrite(shard: Shard, out: Path, recipe: Recipe, again: set[Identity], copi
     """Write a shard without the rows `again`, and with those of `copies` as duplicates; gives its name."""
     left = [clip for clip in shard.clips.to_pylist() if identity(clip) not in again]
     marks = "\0".join(text for who, first in sorted(copies.items()) for text in (*who, first))
-    name = plan.shard_id(pl.DataFrame(left).select(plan.IDENTITY), f"{recipe.hash}\0merged\0{marks}")
+    names = pl.DataFrame([identity(clip) for clip in left], plan.IDENTITY, orient="row")
+    name = plan.shard_id(names, f"{recipe.hash}\0merged\0{marks}")
     # Clips of the same bytes share a key; only the one that made a motion has segments.
     segments: dict[str, list[dict]] = {}
     for segment in shard.segments.to_pylist():
@@ -157,7 +169,12 @@ def _common_recipe(corpora: list[Path], out: Path) -> Recipe:
         if recipe.hash != recipes[0].hash:
             told = differences(recipe.to_json(), recipes[0])
             raise RecipeMismatch(f"{corpus} and {corpora[0]} were made by different recipes ({told}).")
-        for shard in plan.finished_shards(corpus):
+        finished = plan.finished_shards(corpus)
+        if unbuilt := set(plan.read_plan(corpus)[1]["shard"]) - finished:
+            log.warning(
+                "%s lacks %d shards that it has planned: what they would hold is not merged", corpus, len(unbuilt)
+            )
+        for shard in finished:
             if (made := Shard.open(corpus / "shards" / shard).recipe) != recipe.hash:
                 raise CorruptShard(f"{corpus / 'shards' / shard}: made by recipe {made}, its corpus by {recipe.hash}.")
     return recipes[0]

@@ -16,7 +16,7 @@ SOURCE_NAMES = ("amass", "lafan1", "motionx", "phuma", "bvh", "robot", "syntheti
 
 
 def add_corpus(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("out", type=_place, metavar="OUT", help="a corpus: a folder or s3://bucket/folder")
+    parser.add_argument("out", type=place, metavar="OUT", help="a corpus: a folder or s3://bucket/folder")
     _add_cache(parser)
 
 
@@ -28,7 +28,7 @@ def _add_cache(parser: argparse.ArgumentParser) -> None:
 def add_build_options(parser: argparse.ArgumentParser) -> None:
     _add_source_option(parser, required=True)
     parser.add_argument(
-        "--out", type=_place, required=True, metavar="OUT", help="the corpus: a folder or s3://bucket/folder"
+        "--out", type=place, required=True, metavar="OUT", help="the corpus: a folder or s3://bucket/folder"
     )
     _add_running_options(parser)
     _add_recipe_options(parser)
@@ -36,7 +36,7 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
 
 def add_growing_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Options of commands that build by the recipe of the corpus."""
-    parser.add_argument("out", type=_place, metavar="OUT", help="a corpus: a folder or s3://bucket/folder")
+    parser.add_argument("out", type=place, metavar="OUT", help="a corpus: a folder or s3://bucket/folder")
     _add_source_option(parser, required=required)
     _add_running_options(parser)
     _add_reading_options(parser)
@@ -179,7 +179,7 @@ def _pair(text: str, form: str) -> tuple[str, str]:
     return name, value
 
 
-def _place(text: str) -> Path | str:
+def place(text: str) -> Path | str:
     """A folder; a URL stays text, since a `Path` would take one of its slashes away."""
     return text if "://" in text else Path(text)
 

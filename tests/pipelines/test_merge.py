@@ -10,11 +10,15 @@ import numpy as np
 import polars as pl
 import pytest
 
+from corpus import catalog
 from corpus.catalog import Corpus
 from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch
+from corpus.motion import RobotMotion
+from corpus.store import ShardWriter
 from pipelines import inventory, plan
 from pipelines.build import build
 from pipelines.merge import merge
+from pipelines.place import open_corpus
 from pipelines.recipe import Recipe, with_choice
 
 
@@ -127,6 +131,63 @@ def test_a_damaged_corpus_is_refused(corpora, tmp_path):
     path.write_bytes(bytes(content))
     with pytest.raises(CorruptShard, match=r"not those that were written"):
         merge([corpora["a"], spoiled], tmp_path / "m")
+
+
+def test_many_clips_of_which_a_late_one_alone_has_a_reason_are_written_anew(tmp_path):
+    places = [made_up(tmp_path / name, name, first) for name, first in (("a", 0), ("b", 119))]
+    done = merge(places, tmp_path / "m")
+    assert (done.taken_count, done.rewritten_count, done.dropped_count) == (1, 1, 1)
+    assert rows(tmp_path / "m").height == 239 and not list(inventory.troubles(tmp_path / "m"))
+
+
+def made_up(out: Path, shard: str, first: int) -> Path:
+    """A corpus of 120 clips, numbered from `first`, of which the last one is rejected."""
+    out.mkdir()
+    open_corpus(out, Recipe())
+    with ShardWriter(out / "shards", shard, Recipe().hash) as writer:
+        for number in range(first, first + 120):
+            clip = {"clip": f"{number:032x}", "source": "robot", "path": f"{number}.csv", "part": "", "licence": ""}
+            counts = dict.fromkeys(("frames", "frames_kept", "frames_rejected", "frames_cut"), 0)
+            why = {"status": "kept"} if number < first + 119 else {"status": "rejected", "reason": "empty_file"}
+            counts |= {"frames": 2, "frames_kept": 2} if why["status"] == "kept" else {}
+            segments = [{"start": 0, "frames": 2, "status": "kept"}] if counts["frames"] else []
+            motion = RobotMotion(np.zeros((2, 36), np.float32), 50.0, np.zeros((2, 4), np.uint8))
+            writer.add(clip | counts | why, segments, motion)
+        writer.commit()
+    catalog.fold(out)
+    return out
+
+
+def test_a_shard_that_was_damaged_after_it_was_merged_is_taken_over_again(tmp_path, corpus_digests):
+    places = [made_up(tmp_path / name, name, first) for name, first in (("a", 0), ("b", 200))]
+    merge(places, tmp_path / "m")
+    whole = corpus_digests(tmp_path / "m")
+    for spoil in (b"", (tmp_path / "m/shards/a/qpos/c/0/0").read_bytes()[::-1]):
+        (tmp_path / "m/shards/a/qpos/c/0/0").write_bytes(spoil)
+        (tmp_path / "m/plans/00001.parquet").write_bytes(b"")
+        merge(places, tmp_path / "m")
+        shutil.rmtree(tmp_path / "m/quarantine")
+        assert corpus_digests(tmp_path / "m") == whole
+
+
+def test_corpora_without_shards_give_none_and_missing_ones_are_told(tmp_path, caplog):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        open_corpus(tmp_path / name, Recipe())
+    with pytest.raises(MotionloomError, match="none of them holds a shard"):
+        merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m")
+    made_up(tmp_path / "c", "c", 0)
+    planned = pl.DataFrame({name: ["x"] for name in plan.PLAN_COLUMNS})
+    (tmp_path / "a" / "plans").mkdir()
+    planned.write_parquet(tmp_path / "a" / "plans" / "00001.parquet")
+    merge([tmp_path / "a", tmp_path / "c"], tmp_path / "n")
+    assert "a lacks 1 shards that it has planned" in caplog.text
+
+
+def test_a_merge_is_of_folders(tmp_path):
+    for given, out in ((["s3://b/a", tmp_path], tmp_path / "m"), ([tmp_path, tmp_path / "a"], "s3://b/m")):
+        with pytest.raises(MotionloomError, match=r"s3://b/[am]: a merge is made of folders"):
+            merge(given, out)
 
 
 def test_a_merge_needs_two_corpora_and_a_place_of_its_own(corpora, tmp_path):
