@@ -85,10 +85,11 @@ class MappedRows:
     def addresses(self, step: int, shard: Int[np.ndarray, " B"]) -> Addresses:
         for number in set(shard[self._all.contact[shard] == 0].tolist()):
             opened = self.corpus.shard(number)
-            arrays = self._all.held[number] = opened.qpos, opened.contact
+            # Another thread may have been first, and its kernel is reading there.
+            arrays = self._all.held.setdefault(number, (opened.qpos, opened.contact))
             if not self.read_ahead:
-                expect_random(opened.qpos)
-                expect_random(opened.contact)
+                for array in arrays:
+                    expect_random(array)
             self._all.qpos[number], self._all.contact[number] = (array.ctypes.data for array in arrays)
         return self._all
 

@@ -6,7 +6,8 @@ import gc
 import subprocess
 import sys
 import threading
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from corpus.errors import CorruptShard, MotionloomError
 from corpus.loader import Loader, batches, open_windows
 from corpus.motion import RobotMotion, velocity
 from corpus.prefetch import ahead
-from corpus.windows import Windows
+from corpus.store import Shard
+from corpus.windows import MappedRows, Windows
 
 LENGTHS = (60, 300, 25, 130, 64, 90, 1)
 
@@ -245,6 +247,21 @@ def test_a_damaged_shard_is_told_to_whoever_draws(tmp_path, make_corpus, make_mo
     (tmp_path / "shards" / "bbbb" / "qpos" / "c" / "0" / "0").write_bytes(b"")
     with pytest.raises(CorruptShard, match="bbbb"):
         list(batches(corpus, batch_size=8, window=20, seed=0, steps=5))
+
+
+def test_what_two_threads_map_at_once_stays_where_it_was_first(small):
+    """The one that comes later must not take the first one's memory away: its kernel is reading there."""
+    meanwhile = []
+
+    def shard(number: int) -> Shard:
+        opened = Shard.open(small.corpus.shard(number).path)
+        if meanwhile:
+            first.append(rows.addresses(0, meanwhile.pop()).qpos[1])
+        return opened
+
+    rows, first = MappedRows(cast(Corpus, SimpleNamespace(shard_ids=small.corpus.shard_ids, shard=shard))), []
+    meanwhile.append(np.array([1]))
+    assert rows.addresses(0, np.array([1])).qpos[1] == first[0]
 
 
 def test_no_thread_is_left_behind(small):
