@@ -158,7 +158,13 @@ def read_shard(shard: Shard) -> tuple[np.ndarray, np.ndarray]:
 def _read_like(path: Path, mapped: np.ndarray) -> np.ndarray:
     """The file's rows, which `mapped` shows: opening it has checked that they lie in order from the first byte."""
     rows = np.empty(mapped.shape, mapped.dtype)
-    with path.open("rb", buffering=0) as file:
+    try:
+        opened = path.open("rb", buffering=0)
+    except FileNotFoundError:
+        # It has given way in its cache since it was opened; what is mapped stays.
+        rows[:] = mapped
+        return rows
+    with opened as file:
         rest = rows.reshape(-1).view(np.uint8).data
         while len(rest):
             count = file.readinto(rest)

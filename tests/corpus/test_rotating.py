@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import pickle
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -216,6 +217,17 @@ def test_a_file_that_ends_too_soon_is_told(tmp_path, make_corpus, make_motion):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CorruptShard, match="ends 100 bytes before its last row"):
         list(batches(corpus, batch_size=2, window=20, seed=0, mode="rotating", steps=1))
+
+
+def test_a_shard_that_has_given_way_in_its_cache_since_it_was_opened_is_read_from_its_map(
+    tmp_path, make_corpus, make_motion
+):
+    motion = make_motion(50, 0)
+    shard = make_corpus(tmp_path, {"aaaa": [(motion, {})]}).shard(0)
+    assert len(shard.qpos) == len(shard.contact) == 50
+    shutil.rmtree(shard.path)
+    qpos, contact = rotating.read_shard(shard)
+    assert np.array_equal(qpos, motion.qpos) and np.array_equal(contact, motion.contact)
 
 
 def test_a_read_that_failed_is_tried_again(ten, same, monkeypatch):
