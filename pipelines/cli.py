@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import logging
 import signal
 import sys
@@ -23,6 +24,8 @@ from pipelines.options import (
 
 INTERRUPTED = 130
 """Exit code after ctrl-C, as shells have it."""
+MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
+"""What a system says where a disk is full or a place may not be written: nothing that a traceback would tell more of."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `loom info | head`
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        print(f"loom: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
+        return 1
 
 
 def build_parser() -> argparse.ArgumentParser:

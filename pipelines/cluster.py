@@ -55,6 +55,11 @@ def check(cluster: Cluster) -> None:
         raise MotionloomError("A performance report tells of workers: there are none with the scheduler 'inline'.")
     if cluster.report is not None and importlib.util.find_spec("bokeh") is None:
         raise MotionloomError("A performance report needs bokeh: pip install 'motionloom[profile]'.")
+    if cluster.report is not None:
+        try:
+            cluster.report.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MotionloomError(f"{cluster.report}: no place for a report ({error.strerror}).") from None
     if cluster.worker_memory is None:
         return
     if cluster.scheduler != "local":
@@ -113,7 +118,6 @@ def reported(path: Path | None) -> Iterator[None]:
         return
     from distributed import performance_report
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     report = performance_report(filename=str(path))
     report.__enter__()
     yield

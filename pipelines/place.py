@@ -88,8 +88,11 @@ OWN_NAMES = {"corpus.json", "plans", "shards", "catalog", "hme", "runs", "bundle
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Only one build at a time in a corpus; the lock goes with the process, however it ends."""
-    out.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise MotionloomError(f"{out} cannot be written: {error.strerror}.") from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -87,6 +88,11 @@ def test_the_help_names_the_sources_there_are():
             ["build", "--source", "robot=.", "--out", "OUT", "--report", "r.html", "--scheduler", "inline"],
             "A performance report tells of workers",
         ),
+        (["build", "--source", "robot=.", "--out", "/proc/OUT"], "/proc/OUT cannot be written: "),
+        (["build", "--source", "robot=.", "--out", "/dev/null/OUT"], "/dev/null/OUT cannot be written: "),
+        (["build", "--source", "robot=.", "--out", "OUT", "--report", "/dev/null/r.html"], "no place for a report"),
+        (["demo", "--out", "/dev/null/OUT"], "/dev/null/OUT: Not a directory"),
+        (["merge", "s3://a/b", "c", "--out", "OUT"], "s3://a/b: a merge is made of folders"),
         (["info", "OUT"], "OUT is no corpus: it has no corpus.json."),
         (["verify", "OUT"], "OUT is no corpus"),
         (["scan", "no/such"], "no/such is not a folder"),
@@ -97,6 +103,17 @@ def test_a_mistake_is_one_line_that_says_what_is_right(tmp_path, monkeypatch, ca
     assert cli.main(arguments) == 1
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1 and error.startswith("loom: ")
+
+
+def test_a_full_disk_is_one_line_wherever_it_is_met(folder, tmp_path, monkeypatch, capsys):
+    from pipelines import plan
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(plan, "replace_file", full)
+    assert cli.main(["build", "--source", f"robot={folder}", "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == "loom: the disk: No space left on device\n"
 
 
 def test_build_a_second_time_says_there_is_nothing_to_do(folder, built, capsys):
