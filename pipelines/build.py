@@ -127,6 +127,9 @@ def build(
             )
         ran, results = executor.Summary(), []
         if len(todo.missing):
+            if (_catalogued(out) or set()) - plan.finished_shards(out):
+                # A shard that is made again may have other bytes: a kill in between must not leave the old one's rows.
+                fold(place, changed=True)
             ran = _build_missing(todo.missing, sources, place, recipe, load, cluster, progress, results)
             remove_leftovers(out)
         finished = fold(place, changed=bool(results))
@@ -190,9 +193,14 @@ def fold(place: Folder | Mirror, *, changed: bool) -> set[str]:
 
 def _stale(out: Path, finished: set[str]) -> bool:
     """Does the catalog tell of other shards than there are?"""
+    return _catalogued(out) != finished
+
+
+def _catalogued(out: Path) -> set[str] | None:
+    """The shards that the catalog tells of; None where it cannot be read."""
     try:
         clips = pl.scan_parquet(out / "catalog" / "clips-*.parquet").select(pl.col("shard").unique()).collect()
         pl.scan_parquet(out / "catalog" / "segments-*.parquet").collect_schema()
     except (pl.exceptions.PolarsError, OSError):
-        return True
-    return set(clips["shard"]) != finished
+        return None
+    return set(clips["shard"])

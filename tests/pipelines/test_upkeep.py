@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from corpus.errors import MotionloomError, RecipeMismatch
+from corpus.errors import MotionloomError, RecipeMismatch, Rejected
 from corpus.store import Shard
-from pipelines import inventory, plan, upkeep
+from pipelines import executor, inventory, plan, shard_task, upkeep
 from pipelines.build import build
+from pipelines.clips import Loaded, new_row, reject
 from pipelines.place import locked
 from pipelines.recipe import Recipe, with_choice
 
@@ -74,6 +75,26 @@ SHARD_FILES = (
 
 
 # --- what a power cut leaves
+
+
+def test_a_shard_that_was_made_anew_to_other_bytes_is_told_of_though_the_fold_was_killed(folder, out, monkeypatch):
+    """As when a clip was left out as `crashed_worker`, its reader was mended, and the shard deleted."""
+    shutil.rmtree(sorted((out / "shards").iterdir())[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_task, "load_clip", lambda clip, *_: Loaded(reject(new_row(clip), Rejected("bad")), None))
+        patch.setattr(executor, "_collect", dying(executor._collect))
+        with pytest.raises(KeyboardInterrupt):
+            again(folder, out)
+    again(folder, out)
+    assert not list(inventory.troubles(out))
+
+
+def dying(function):
+    def dies(*arguments):
+        function(*arguments)
+        raise KeyboardInterrupt
+
+    return dies
 
 
 @pytest.mark.parametrize("share", [0.0, 0.6])
