@@ -24,7 +24,16 @@ from pipelines.options import (
 
 INTERRUPTED = 130
 """Exit code after ctrl-C, as shells have it."""
-MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
+MENDABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+)
 """What a system says where a disk is full or a place may not be written: nothing that a traceback would tell more of."""
 
 

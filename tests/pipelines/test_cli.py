@@ -92,6 +92,7 @@ def test_the_help_names_the_sources_there_are():
         (["build", "--source", "robot=.", "--out", "/dev/null/OUT"], "/dev/null/OUT cannot be written: "),
         (["build", "--source", "robot=.", "--out", "OUT", "--report", "/dev/null/r.html"], "no place for a report"),
         (["demo", "--out", "/dev/null/OUT"], "/dev/null/OUT: Not a directory"),
+        (["demo", "--out", "/dev/null"], "/dev/null: File exists"),
         (["merge", "s3://a/b", "c", "--out", "OUT"], "s3://a/b: a merge is made of folders"),
         (["info", "OUT"], "OUT is no corpus: it has no corpus.json."),
         (["verify", "OUT"], "OUT is no corpus"),
