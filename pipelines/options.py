@@ -95,7 +95,7 @@ def _add_reading_options(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--body-models", type=Path, metavar="DIR", help="your SMPL-X or SMPL-H files (smplx layout)")
     files.add_argument("--skeleton", type=Path, metavar="FILE", help="TOML or JSON that maps a BVH skeleton's joints")
     files.add_argument("--quat", choices=("auto", "wxyz", "xyzw"), help="quaternion order in robot CSV files")
-    files.add_argument("--fps", type=float, metavar="HZ", help="frame rate of files that carry none")
+    files.add_argument("--fps", type=_rate, metavar="HZ", help="frame rate of files that carry none")
 
 
 def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
