@@ -201,6 +201,6 @@ def _catalogued(out: Path) -> set[str] | None:
     try:
         clips = pl.scan_parquet(out / "catalog" / "clips-*.parquet").select(pl.col("shard").unique()).collect()
         pl.scan_parquet(out / "catalog" / "segments-*.parquet").collect_schema()
-    except (pl.exceptions.PolarsError, OSError):
+    except plan.UNREADABLE:
         return None
     return set(clips["shard"])

@@ -56,7 +56,7 @@ def table_troubles(out: Path, finished: set[str]) -> Iterator[str]:
         yield from _catalog_troubles(out, finished)
     except MotionloomError as error:
         yield str(error)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except plan.UNREADABLE as error:
         yield f"{out / 'catalog'}: cannot be read ({error}); run the build again to fold it anew"
 
 

@@ -17,7 +17,7 @@ from corpus.errors import Rejected
 from corpus.motion import Clip
 from corpus.sources.files import open_path
 from pipelines.matching import pairs
-from pipelines.plan import replace_file
+from pipelines.plan import UNREADABLE, replace_file
 
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ def text_digest(text: str) -> str:
 def _read_cache(cache: Path) -> pl.DataFrame:
     try:
         return pl.read_parquet(cache).select(pl.col(name).cast(kind) for name, kind in CACHE_COLUMNS.items())
-    except (pl.exceptions.PolarsError, OSError, ValueError):
+    except UNREADABLE:
         return pl.DataFrame(schema=CACHE_COLUMNS)  # none yet, or damaged: the files are read again
 
 

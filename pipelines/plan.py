@@ -31,6 +31,9 @@ SMALL_SHARD_COUNT = 32
 CLIP_FRAMES_LIMIT = 1_000_000
 """No file counts for more frames than this when the shards are balanced: it is probably no motion at all."""
 
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError)
+"""What polars raises where a Parquet file is damaged; what is written over with zeros makes it panic."""
+
 IDENTITY = ["source", "path", "part", "clip"]
 """What makes a row: the same bytes under two names are two rows."""
 
@@ -201,7 +204,7 @@ def read_plan(out: Path) -> tuple[int, pl.DataFrame]:
         return 0, pl.DataFrame(schema=PLAN_COLUMNS)
     try:
         return int(plans[-1].stem), pl.read_parquet(plans[-1]).select(list(PLAN_COLUMNS))
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise MotionloomError(f"{plans[-1]} is damaged ({error}): delete it and build again.") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -263,6 +264,16 @@ def test_a_damaged_plan_is_one_clear_line(tmp_path):
     (tmp_path / "plans" / "00001.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(MotionloomError, match=r"00001\.parquet is damaged"):
         plan.make_plan(numbered(1), tmp_path, RECIPE)
+
+
+def test_a_plan_overwritten_with_zeros_anywhere_is_one_clear_line_or_none_the_worse(tmp_path):
+    made = plan.make_plan(numbered(500), tmp_path, RECIPE)
+    path = tmp_path / "plans" / "00001.parquet"
+    whole = path.read_bytes()
+    for start in range(0, len(whole), 512):
+        path.write_bytes(whole[:start] + bytes(len(whole[start : start + 1024])) + whole[start + 1024 :])
+        with contextlib.suppress(MotionloomError):
+            assert len(plan.read_plan(tmp_path)[1]) == len(made.rows)
 
 
 @pytest.mark.parametrize("seed", range(12))
