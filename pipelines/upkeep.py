@@ -106,7 +106,7 @@ def collect_garbage(out: Path | str, *, delete: bool, cache: Path | None = None)
             return found
         found = list(_orphans(place.folder))
         for path in [place.folder / orphan.name for orphan in found] if delete else []:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         return found
 
 
@@ -134,6 +134,7 @@ def _checked(place: Folder | Mirror, cache: Path | None) -> Iterator[tuple[str, 
 
 def _orphans(out: Path) -> Iterator[Orphan]:
     """What killed runs, repairs and older plans have left behind in a folder."""
+    plan.read_plan(out)  # where it is damaged, an older one is all there is
     found = [
         *((path, "half made by a run that was killed") for path in leftovers(out)),
         *((path, "set aside because it was damaged or stood in the way") for path in sorted((out / FOLDER).glob("*"))),

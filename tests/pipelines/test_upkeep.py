@@ -244,6 +244,22 @@ def test_garbage_is_listed_and_deleted_only_when_told(folder, built, out, corpus
     assert corpus_digests(out) == corpus_digests(built) and not upkeep.collect_garbage(out, delete=True)
 
 
+def test_an_older_plan_is_no_garbage_where_the_newest_is_damaged(out, tmp_path):
+    older = out / "plans" / "00000.parquet"
+    shutil.copyfile(out / "plans" / "00001.parquet", older)
+    tear(out / "plans" / "00001.parquet")
+    with pytest.raises(MotionloomError, match=r"00001\.parquet is damaged"):
+        upkeep.collect_garbage(out, delete=True)
+    assert older.exists()
+
+
+def test_a_link_among_the_garbage_is_deleted_and_what_it_leads_to_is_not(out, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (out / "shards" / ".tmp-link").symlink_to(tmp_path / "elsewhere")
+    assert [orphan.name for orphan in upkeep.collect_garbage(out, delete=True)] == ["shards/.tmp-link"]
+    assert (tmp_path / "elsewhere").exists() and not (out / "shards" / ".tmp-link").is_symlink()
+
+
 def test_no_garbage_is_collected_while_a_build_goes_on(out):
     with locked(out), pytest.raises(MotionloomError, match="being built by another process"):
         upkeep.collect_garbage(out, delete=True)
