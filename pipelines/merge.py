@@ -44,7 +44,7 @@ class Merged:
 def merge(corpora: list[Path], out: Path) -> Merged:
     """Make the corpus `out` of others that one recipe made; they are only read. Run again after a kill, it goes on.
 
-    Earlier corpora have precedence. The result depends on the corpora and their order alone.
+    Earlier corpora have precedence, but for clips that killed their worker there alone. The result depends on the corpora and their order alone.
     """
     if urls := [str(place) for place in (*corpora, out) if is_url(place)]:
         raise MotionloomError(
@@ -79,14 +79,16 @@ def _all_clips(corpora: list[Path]) -> pl.DataFrame:
     for number, corpus in enumerate(corpora):
         for shard in sorted(plan.finished_shards(corpus) - taken):
             taken.add(shard)
-            rows = Shard.open(corpus / "shards" / shard).clips.select([*plan.IDENTITY, "frames"])
+            rows = Shard.open(corpus / "shards" / shard).clips.select([*plan.IDENTITY, "frames", "reason"])
             table = pl.DataFrame(rows).with_columns(
                 corpus=pl.lit(number), shard=pl.lit(shard), order=pl.lit(len(taken))
             )
             tables.append(table)
     if not tables:
         raise MotionloomError(f"{', '.join(map(str, corpora))}: none of them holds a shard; build them first.")
-    clips = pl.concat(tables).with_columns(again=pl.col("order") > pl.col("order").min().over(plan.IDENTITY))
+    # A death may have been of that machine, with too little memory: what another made of the clip counts.
+    late = pl.col("order") + len(taken) * (pl.col("reason") == "crashed_worker").fill_null(False)
+    clips = pl.concat(tables).with_columns(again=late > late.min().over(plan.IDENTITY))
     moves = (pl.col("frames") > 0) & ~pl.col("again")
     first = clips.filter(moves).group_by("clip", maintain_order=True).first()
     first = first.select("clip", earliest="order", name=pl.format("{}:{}", "source", "path"))

@@ -140,7 +140,20 @@ def test_many_clips_of_which_a_late_one_alone_has_a_reason_are_written_anew(tmp_
     assert rows(tmp_path / "m").height == 239 and not list(inventory.troubles(tmp_path / "m"))
 
 
-def made_up(out: Path, shard: str, first: int) -> Path:
+def test_a_clip_that_killed_its_worker_in_one_corpus_alone_is_taken_from_the_other(tmp_path):
+    a = made_up(tmp_path / "a", "a", 0, reason="crashed_worker")
+    b = made_up(tmp_path / "b", "b", 119, reason="crashed_worker")
+    c = made_up(tmp_path / "c", "c", 238 - 119, reason="crashed_worker")
+    for given in ([a, b], [b, a]):
+        out = tmp_path / f"{given[0].name}{given[1].name}"
+        done = merge(given, out)
+        assert done.dropped_count == 1 and not list(inventory.troubles(out))
+        assert rows(out).filter(pl.col("path") == "119.csv")["status"].to_list() == ["kept"]
+    assert merge([b, c], tmp_path / "bc").dropped_count == 120
+    assert rows(tmp_path / "bc").filter(pl.col("path") == "238.csv")["reason"].to_list() == ["crashed_worker"]
+
+
+def made_up(out: Path, shard: str, first: int, *, reason: str = "empty_file") -> Path:
     """A corpus of 120 clips, numbered from `first`, of which the last one is rejected."""
     out.mkdir()
     open_corpus(out, Recipe())
@@ -148,7 +161,7 @@ def made_up(out: Path, shard: str, first: int) -> Path:
         for number in range(first, first + 120):
             clip = {"clip": f"{number:032x}", "source": "robot", "path": f"{number}.csv", "part": "", "licence": ""}
             counts = dict.fromkeys(("frames", "frames_kept", "frames_rejected", "frames_cut"), 0)
-            why = {"status": "kept"} if number < first + 119 else {"status": "rejected", "reason": "empty_file"}
+            why = {"status": "kept"} if number < first + 119 else {"status": "rejected", "reason": reason}
             counts |= {"frames": 2, "frames_kept": 2} if why["status"] == "kept" else {}
             segments = [{"start": 0, "frames": 2, "status": "kept"}] if counts["frames"] else []
             motion = RobotMotion(np.zeros((2, 36), np.float32), 50.0, np.zeros((2, 4), np.uint8))
