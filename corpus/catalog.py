@@ -39,6 +39,8 @@ class Corpus:
     """`corpus.json`: format, recipe, robot, joint names, rate."""
     shards: ShardCache | None = None
     """Where shards come from that lie on object storage."""
+    stamp: bytes = b""
+    """Which shards the catalog told of when it was opened: numbers of segments and shards are theirs."""
 
     @classmethod
     def open(cls, path: Path | str, *, cache: Path | None = None, cache_limit: float | None = None) -> Corpus:
@@ -68,7 +70,7 @@ class Corpus:
             ) from None
         if clips.get(_OF_SHARDS) != segments.get(_OF_SHARDS):
             raise MotionloomError(f"{path / 'catalog'} was folded by half: run the same build again.")
-        return cls(path, about)
+        return cls(path, about, stamp=segments.get(_OF_SHARDS, b""))
 
     @property
     def fps(self) -> float:
@@ -94,7 +96,7 @@ class Corpus:
     def kept(self) -> pl.DataFrame:
         """The kept segments in catalog order: a segment's row here is its number everywhere else."""
         columns = ["segment", "clip", "shard", "row", "start", "frames"]
-        return self.segments.filter(pl.col("status") == "kept").select(columns).collect()
+        return self._kept(columns)
 
     def motion(self, segment: int | str) -> RobotMotion:
         """The motion of a kept segment by number or name, as views of the mapped shard."""
@@ -127,8 +129,7 @@ class Corpus:
         """A measure of every kept segment, by its column in `corpus.schema.QUALITY`; NaN where it has none."""
         if name not in schema.QUALITY:
             raise MotionloomError(f"No measure {name!r}. Known: {', '.join(schema.QUALITY)}.")
-        kept = self.segments.filter(pl.col("status") == "kept").select(name).collect()
-        return kept[name].fill_null(np.nan).to_numpy()
+        return self._kept([name])[name].fill_null(np.nan).to_numpy()
 
     def shard(self, number: int) -> Shard:
         """The shard at this place in `shard_ids`, opened once."""
@@ -157,8 +158,15 @@ class Corpus:
     def __reduce__(self):
         # Another process opens the files itself: mapped arrays would travel as gigabytes.
         if self.shards is not None:
-            return _open_again, (self.shards.url, self.shards.root, self.shards.limit / 1e9)
-        return Corpus.open, (self.path,)
+            return _open_again, (self.stamp, self.shards.url, self.shards.root, self.shards.limit / 1e9)
+        return _open_again, (self.stamp, self.path)
+
+    def _kept(self, columns: list[str]) -> pl.DataFrame:
+        """Columns of all kept segments, as long as the catalog is the one that was opened."""
+        kept = self.segments.filter(pl.col("status") == "kept").select(columns).collect()
+        metadata = pq.read_schema(_file(self.path, "segments")).metadata or {}
+        _check_same(self, metadata.get(_OF_SHARDS, b""))
+        return kept
 
     def _number_of(self, name: str) -> int:
         if name not in self._numbers:
@@ -172,7 +180,7 @@ class Corpus:
     @cached_property
     def _places(self) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
         """`shard_ids`, `shard_of`, `row` and `frames`: all that a loader needs, read without the names of the segments."""
-        kept = self.segments.filter(pl.col("status") == "kept").select("shard", "row", "frames").collect()
+        kept = self._kept(["shard", "row", "frames"])
         runs = kept["shard"].rle().struct.unnest()
         ids = runs["value"].unique().sort()
         number = ids.search_sorted(runs["value"]).to_numpy().astype(np.int64)
@@ -187,8 +195,15 @@ class Corpus:
         return {}
 
 
-def _open_again(url: str, cache: Path, cache_limit: float) -> Corpus:
-    return Corpus.open(url, cache=cache, cache_limit=cache_limit)
+def _open_again(stamp: bytes, place: Path | str, cache: Path | None = None, cache_limit: float | None = None) -> Corpus:
+    corpus = Corpus.open(place, cache=cache, cache_limit=cache_limit)
+    _check_same(corpus, stamp)
+    return corpus
+
+
+def _check_same(corpus: Corpus, stamp: bytes) -> None:
+    if stamp != corpus.stamp:
+        raise MotionloomError(f"{corpus.path} holds other shards than when it was opened: open it anew.")
 
 
 def fold(out: Path, folder: Path | None = None, *, rows_only: bool = False) -> None:

@@ -274,6 +274,20 @@ def test_a_corpus_sent_to_another_process_takes_its_path_along_and_not_its_frame
 # --- the document
 
 
+def test_numbers_of_segments_and_shards_are_never_mixed_with_those_of_a_corpus_that_has_grown(out):
+    """Whoever goes on with the old numbers would read other motion, or beyond the end of a shard."""
+    corpus, other = Corpus.open(out), Corpus.open(out)
+    sent = pickle.dumps(corpus)
+    assert len(corpus.frames) == len(corpus.kept) == 12
+    write_shard(out, "0000")
+    fold(out)
+    assert len(corpus.frames) == len(corpus.kept) == 12
+    for late in (lambda: pickle.loads(sent), lambda: corpus.measure("speed_use"), lambda: other.frames):
+        with pytest.raises(MotionloomError, match="was opened: open it anew"):
+            late()
+    assert len(Corpus.open(out).frames) == 16
+
+
 def test_the_reader_in_the_document_reads_the_corpus(out, corpus):
     """The code block of docs/format.md, run as it stands."""
     names: dict = {}
