@@ -29,11 +29,11 @@ from corpus import rotations
 from corpus.augment import Augment
 from corpus.catalog import Corpus, fold
 from corpus.loader import open_windows
+from corpus.loading.sampler import Sampler
+from corpus.loading.sampling_plan import Plan
+from corpus.loading.windows import MappedRows, Windows
 from corpus.motion import RobotMotion
-from corpus.sampler import Sampler
-from corpus.sampling_plan import Plan
 from corpus.store import ShardWriter
-from corpus.windows import MappedRows, Windows
 
 FRAMES_PER_SHARD, WINDOW, BATCH = 200_000, 64, 1024
 SEGMENTS = 5_000_000

@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from corpus import schema
-from corpus.bucket import is_url
 from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch
 from corpus.motion import RobotMotion
+from corpus.remote.bucket import is_url
 from corpus.store import Shard, sync
 
 if TYPE_CHECKING:
-    from corpus.shard_cache import ShardCache
+    from corpus.remote.shard_cache import ShardCache
 
 ROW_GROUP = 100_000
 """Rows of one Parquet row group of the catalog."""
@@ -49,7 +49,7 @@ class Corpus:
         Of a corpus on object storage (s3://…) copies are kept in the folder `cache`, of at most `cache_limit` [10⁹ bytes].
         """
         if is_url(path):
-            from corpus.shard_cache import ShardCache
+            from corpus.remote.shard_cache import ShardCache
 
             shards = ShardCache.open(str(path), cache, cache_limit)
             return replace(cls.open(shards.folder), shards=shards)

@@ -1,6 +1,6 @@
 """The front door to batches: `for batch in batches(corpus, batch_size=1024, window=64, seed=0): …`.
 
-A batch is a function of seed, step and plan (`corpus.sampler`): a run goes on from any step, on any number of ranks.
+A batch is a function of seed, step and plan (`corpus.loading.sampler`): a run goes on from any step, on any number of ranks.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from jaxtyping import Float
 from corpus.augment import Augment
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
-from corpus.prefetch import ahead
+from corpus.loading.prefetch import ahead
+from corpus.loading.rotating import ResidentRows, RotatingSampler
+from corpus.loading.sampler import Sampler
+from corpus.loading.sampling_plan import Plan
+from corpus.loading.tensors import TensorWindows, torch_windows
+from corpus.loading.windows import FIELDS, Batch, MappedRows, Windows
 from corpus.robot import Robot
-from corpus.rotating import ResidentRows, RotatingSampler
-from corpus.sampler import Sampler
-from corpus.sampling_plan import Plan
 from corpus.store import CONTACT_COLUMNS
-from corpus.tensors import TensorWindows, torch_windows
-from corpus.windows import FIELDS, Batch, MappedRows, Windows
 
 log = logging.getLogger(__name__)
 

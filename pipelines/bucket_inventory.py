@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from corpus.bucket import Bucket, Stamp, concurrently
-from corpus.mirror import Mirror, cache_folder
-from corpus.scratch import scratch
-from corpus.shard_transfer import COMMIT
+from corpus.remote.bucket import Bucket, Stamp, concurrently
+from corpus.remote.mirror import Mirror, cache_folder
+from corpus.remote.scratch import scratch
+from corpus.remote.shard_transfer import COMMIT
 from corpus.store import verify_shard
 from pipelines import inventory
 

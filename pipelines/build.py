@@ -14,7 +14,7 @@ import polars as pl
 
 from corpus import catalog, ledger
 from corpus.errors import MotionloomError
-from corpus.mirror import Mirror
+from corpus.remote.mirror import Mirror
 from corpus.sources.options import LoadOptions
 from pipelines import executor, guard, plan
 from pipelines.cluster import Cluster, default_workers

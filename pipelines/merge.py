@@ -11,8 +11,8 @@ from pathlib import Path
 import polars as pl
 
 from corpus import catalog
-from corpus.bucket import is_url
 from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch
+from corpus.remote.bucket import is_url
 from corpus.store import Shard, ShardWriter, sync, verify_shard
 from pipelines import plan
 from pipelines.clips import as_json
@@ -44,7 +44,8 @@ class Merged:
 def merge(corpora: list[Path], out: Path) -> Merged:
     """Make the corpus `out` of others that one recipe made; they are only read. Run again after a kill, it goes on.
 
-    Earlier corpora have precedence, but for clips that killed their worker there alone. The result depends on the corpora and their order alone.
+    Earlier corpora have precedence, but for clips that killed their worker there alone. The result depends on the corpora and
+    their order alone.
     """
     if urls := [str(place) for place in (*corpora, out) if is_url(place)]:
         raise MotionloomError(

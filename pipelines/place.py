@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from corpus.bucket import is_url
 from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch
 from corpus.g1 import G1
-from corpus.mirror import Mirror
-from corpus.shard_transfer import shard_writer
+from corpus.remote.bucket import is_url
+from corpus.remote.mirror import Mirror
+from corpus.remote.shard_transfer import shard_writer
 from corpus.store import Shard, ShardWriter
 from pipelines import plan
 from pipelines.quarantine import FOLDER as QUARANTINE

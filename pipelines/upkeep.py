@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corpus.bucket import is_url
 from corpus.errors import MotionloomError
-from corpus.mirror import Mirror
+from corpus.remote.bucket import is_url
+from corpus.remote.mirror import Mirror
 from corpus.sources.options import LoadOptions
 from corpus.store import verify_shard
 from pipelines import bucket_inventory, inventory, plan

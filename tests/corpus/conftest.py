@@ -13,10 +13,10 @@ import pytest
 
 from corpus import rotations
 from corpus.catalog import Corpus, fold
+from corpus.loading.sampler import Draw
+from corpus.loading.windows import Batch, Windows
 from corpus.motion import RobotMotion
-from corpus.sampler import Draw
 from corpus.store import ShardWriter
-from corpus.windows import Batch, Windows
 
 LENGTHS = (60, 300, 25, 130, 64, 90, 1)
 """Frames of the segments of each shard, one clip each."""

@@ -16,10 +16,10 @@ from corpus import rotations
 from corpus.catalog import Corpus
 from corpus.errors import CorruptShard, MotionloomError
 from corpus.loader import Loader, batches, open_windows
+from corpus.loading.prefetch import ahead
+from corpus.loading.windows import MappedRows, Windows
 from corpus.motion import RobotMotion, velocity
-from corpus.prefetch import ahead
 from corpus.store import Shard
-from corpus.windows import MappedRows, Windows
 
 LENGTHS = (60, 300, 25, 130, 64, 90, 1)
 
@@ -373,7 +373,7 @@ def test_what_is_woven_from_rows_that_travelled_is_the_same(small, fields):
     """The way of a GPU, raw rows first, taken on the CPU; with all that can be done to windows, at all edges."""
     torch = pytest.importorskip("torch")
     from corpus.augment import Augment
-    from corpus.tensors import woven_on
+    from corpus.loading.tensors import woven_on
 
     options: dict[str, Any] = {"window": 20, "history": 30, "future": 30, "augment": Augment(), "fields": fields}
     windows = open_windows(small.corpus, batch_size=64, seed=0, **options)
@@ -408,7 +408,7 @@ def test_the_kernel_compiles_to_machine_code_for_sm_90(tmp_path):
 
     from corpus.augment import mirror_columns
     from corpus.g1 import G1
-    from corpus.weave import build_weave
+    from corpus.loading.weave import build_weave
 
     made = wp.compile_aot_module(build_weave(mirror_columns(G1)).module, arch=90, module_dir=tmp_path, use_ptx=False)
     (cubin,) = [path for path in made if path.suffix == ".cubin"]

@@ -203,7 +203,7 @@ def download() -> Callable[[str, Path], Path]:
     """Everything below a URL, as files in a folder."""
 
     def download(url: str, folder: Path) -> Path:
-        from corpus.bucket import Bucket
+        from corpus.remote.bucket import Bucket
 
         bucket = Bucket(url)
         folder.mkdir(parents=True)

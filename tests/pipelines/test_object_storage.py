@@ -17,9 +17,9 @@ import psutil
 import pytest
 from s3_server import now_and_then
 
-from corpus.bucket import Bucket
 from corpus.errors import MotionloomError, RecipeMismatch
-from corpus.mirror import Mirror
+from corpus.remote.bucket import Bucket
+from corpus.remote.mirror import Mirror
 from pipelines import bucket_inventory, cli, plan, upkeep
 from pipelines import build as module
 from pipelines.bucket_inventory import tables, troubles

@@ -14,12 +14,12 @@ from jaxtyping import Int, UInt64
 from corpus.augment import Augment, Choice, frames_needed, mirror_columns
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
+from corpus.loading.sampler import Draw, Sampler
+from corpus.loading.weave import build_weave
+from corpus.loading.window_kernels import RATE, SHOW, Task, Window, copy, window_array
 from corpus.mapped import expect_random
 from corpus.robot import Robot
-from corpus.sampler import Draw, Sampler
 from corpus.store import CONTACT_COLUMNS
-from corpus.weave import build_weave
-from corpus.window_kernels import RATE, SHOW, Task, Window, copy, window_array
 
 FIELDS = ("qpos", "velocity", "contact")
 """What a batch may hold of every frame."""

@@ -8,12 +8,12 @@ import sys
 import threading
 from pathlib import Path
 
-from corpus.scratch import held, scratch, sweep
+from corpus.remote.scratch import held, scratch, sweep
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from corpus.scratch import scratch
+from corpus.remote.scratch import scratch
 with scratch(Path(sys.argv[1]), "work") as folder:
     (folder / "file").touch()
     print(folder, flush=True)

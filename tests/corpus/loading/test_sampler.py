@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from corpus.errors import MotionloomError
-from corpus.sampler import PURPOSES, Sampler, Search, exposure, slots_of
-from corpus.sampling_plan import Plan, effective_sample_size, window_count
+from corpus.loading.sampler import PURPOSES, Sampler, Search, exposure, slots_of
+from corpus.loading.sampling_plan import Plan, effective_sample_size, window_count
 
 FRAMES = np.array([60, 300, 25, 130, 64, 90, 1] * 3)
 
@@ -149,7 +149,7 @@ def test_the_search_finds_what_a_plain_search_finds(share, seed):
 
 
 def test_segments_shorter_than_a_window_are_left_out_and_told(caplog):
-    with caplog.at_level("INFO", logger="corpus.sampler"):
+    with caplog.at_level("INFO", logger="corpus.loading.sampler"):
         one = sampler(window=64, batch_size=2000)
     assert one.excluded_count == 9 and "9 of 21 segments (258 frames) are shorter than a window of 64" in caplog.text
     assert set(one.draw(0).segment % 7) == {1, 3, 4, 5}

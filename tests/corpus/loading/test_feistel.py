@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from corpus.feistel import ROUNDS, permute
+from corpus.loading.feistel import ROUNDS, permute
 
 
 def keys(seed: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import functools
 
 import warp as wp
 
-from corpus.window_kernels import (
+from corpus.loading.window_kernels import (
     RATE,
     SHOW,
     Moment,

@@ -15,13 +15,13 @@ import pytest
 from s3_server import now_and_then
 from small_corpus import write_small_corpus, write_small_shard
 
-from corpus.bucket import Bucket
 from corpus.catalog import Corpus, fold
 from corpus.errors import CorruptShard, MotionloomError
 from corpus.loader import batches, open_windows
-from corpus.rotating import RotatingSampler
-from corpus.sampler import Sampler
-from corpus.shard_cache import ShardCache
+from corpus.loading.rotating import RotatingSampler
+from corpus.loading.sampler import Sampler
+from corpus.remote.bucket import Bucket
+from corpus.remote.shard_cache import ShardCache
 
 SHARDS = ("1111", "2222", "3333", "4444")
 LIMIT_GB = 250e3 / 1e9
@@ -296,6 +296,6 @@ def test_a_url_that_has_been_a_path_is_an_error_that_says_how(tmp_path):
 
 def test_a_fresh_process_tells_its_error_in_a_line(stored, cache, proxy, monkeypatch):
     shards = ShardCache.open(stored, cache)
-    monkeypatch.setattr("corpus.object_store.forked", lambda: True)
+    monkeypatch.setattr("corpus.remote.object_store.forked", lambda: True)
     with pytest.raises(MotionloomError, match=f"^{stored}/shards/9999: no such shard"):
         shards.fetch("9999")

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from corpus.bucket import Bucket, concurrently
 from corpus.errors import CorruptShard, MotionloomError
-from corpus.scratch import scratch
+from corpus.remote.bucket import Bucket, concurrently
+from corpus.remote.scratch import scratch
 from corpus.store import ShardWriter, fingerprint, read_about
 
 log = logging.getLogger(__name__)

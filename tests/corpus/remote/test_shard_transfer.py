@@ -11,10 +11,10 @@ import pytest
 from s3_server import now_and_then
 from small_corpus import RECIPE, write_small_shard
 
-from corpus import shard_transfer
-from corpus.bucket import Bucket
 from corpus.errors import CorruptShard, MotionloomError
-from corpus.shard_transfer import download_shard, shard_writer, upload_shard
+from corpus.remote import shard_transfer
+from corpus.remote.bucket import Bucket
+from corpus.remote.shard_transfer import download_shard, shard_writer, upload_shard
 from corpus.store import verify_shard
 
 COMMIT = "shards/aaaa/shard.json"

@@ -18,9 +18,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from corpus import object_store
 from corpus.errors import MotionloomError
-from corpus.object_store import obstore
+from corpus.remote import object_store
+from corpus.remote.object_store import obstore
 
 PIECE = 64 << 20
 """Larger objects are read piece by piece [bytes]."""

@@ -17,10 +17,10 @@ from jaxtyping import Int
 
 from corpus.catalog import Corpus
 from corpus.errors import CorruptShard, MotionloomError
-from corpus.feistel import ROUNDS, permute
-from corpus.sampler import Draw, Sampler, to_unit
+from corpus.loading.feistel import ROUNDS, permute
+from corpus.loading.sampler import Draw, Sampler, to_unit
+from corpus.loading.windows import Addresses
 from corpus.store import Shard
-from corpus.windows import Addresses
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt64
 
 from corpus.errors import MotionloomError
-from corpus.feistel import ROUNDS, permute
-from corpus.sampling_plan import Plan, hash_of
+from corpus.loading.feistel import ROUNDS, permute
+from corpus.loading.sampling_plan import Plan, hash_of
 
 log = logging.getLogger(__name__)
 

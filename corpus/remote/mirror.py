@@ -17,10 +17,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from corpus.bucket import Bucket, Stamp, concurrently
 from corpus.errors import MotionloomError
-from corpus.object_store import endpoint
-from corpus.shard_transfer import COMMIT
+from corpus.remote.bucket import Bucket, Stamp, concurrently
+from corpus.remote.object_store import endpoint
+from corpus.remote.shard_transfer import COMMIT
 from corpus.store import ROW_FILES
 
 log = logging.getLogger(__name__)

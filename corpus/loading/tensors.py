@@ -11,11 +11,11 @@ import numpy as np
 import warp as wp
 
 from corpus.catalog import Corpus
-from corpus.sampler import Draw
+from corpus.loading.sampler import Draw
+from corpus.loading.weave import build_weave
+from corpus.loading.window_kernels import RATE, SHOW, window_array
+from corpus.loading.windows import Batch, Windows, copy_rows
 from corpus.store import CONTACT_COLUMNS
-from corpus.weave import build_weave
-from corpus.window_kernels import RATE, SHOW, window_array
-from corpus.windows import Batch, Windows, copy_rows
 
 
 class TensorWindows:

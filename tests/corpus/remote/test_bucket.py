@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from s3_server import PASSING
 
-from corpus import bucket as module
-from corpus import object_store
-from corpus.bucket import Bucket, concurrently, is_url
 from corpus.errors import MotionloomError
+from corpus.remote import bucket as module
+from corpus.remote import object_store
+from corpus.remote.bucket import Bucket, concurrently, is_url
 
 
 @pytest.fixture

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from corpus import loader, rotating
+from corpus import loader
 from corpus.augment import Augment
 from corpus.errors import CorruptShard, MotionloomError
 from corpus.loader import Loader, TorchWindows, batches, open_windows
-from corpus.rotating import RotatingSampler
-from corpus.sampler import exposure
-from corpus.sampling_plan import Plan
+from corpus.loading import rotating
+from corpus.loading.rotating import RotatingSampler
+from corpus.loading.sampler import exposure
+from corpus.loading.sampling_plan import Plan
 
 SHARDS = 10
 FRAMES = np.array([50, 80, 30] * SHARDS)

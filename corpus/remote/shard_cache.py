@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from corpus import object_store, scratch
-from corpus.bucket import Bucket
 from corpus.errors import CorruptShard, MotionloomError
-from corpus.mirror import Mirror, cache_folder, remove_whole
-from corpus.shard_transfer import COMMIT, download_shard
+from corpus.remote import object_store, scratch
+from corpus.remote.bucket import Bucket
+from corpus.remote.mirror import Mirror, cache_folder, remove_whole
+from corpus.remote.shard_transfer import COMMIT, download_shard
 from corpus.store import Shard
 
 LIMIT_GB = 100.0
@@ -119,7 +119,7 @@ class ShardCache:
 
 def _fetch_elsewhere(cache: ShardCache, name: str) -> None:
     """Object storage is beyond the reach of a forked process, not of a fresh one."""
-    code = "import json, sys; from corpus.shard_cache import fetch_in_fresh_process as f; sys.exit(f(json.loads(sys.argv[1])))"
+    code = "import json, sys; from corpus.remote.shard_cache import fetch_in_fresh_process as f; sys.exit(f(json.loads(sys.argv[1])))"
     about = json.dumps([cache.url, str(cache.root), str(cache.folder), cache.limit, name])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run([sys.executable, "-c", code, about], env=environment, capture_output=True, text=True)

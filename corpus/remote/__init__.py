@@ -1,0 +1,1 @@
+"""A corpus on object storage: written there, mirrored, and read through a cache."""
