@@ -26,6 +26,8 @@ CONNECT_S = 10.0
 """How long to wait for a scheduler's answer at first [s]."""
 SILENCE_S = 30.0
 """A scheduler that is silent this long is gone [s]."""
+LEAST_MEMORY = 512 << 20
+"""With less, a worker would be killed by its own libraries before its first clip [bytes]."""
 ASK_S = 1.0
 """The scheduler is asked for its workers at most once in this time [s]."""
 
@@ -69,11 +71,16 @@ def check(cluster: Cluster) -> None:
     from dask.utils import parse_bytes
 
     try:
-        parse_bytes(cluster.worker_memory)
+        limit = parse_bytes(cluster.worker_memory)
     except ValueError:
         raise MotionloomError(
             f"{cluster.worker_memory!r} is no amount of memory; write it as in 2GB or 800MiB."
         ) from None
+    # 0 is Dask's word for no limit.
+    if limit < LEAST_MEMORY and limit != 0:
+        raise MotionloomError(
+            f"A worker cannot live on {cluster.worker_memory}: give it {LEAST_MEMORY >> 20} MiB or more."
+        )
 
 
 @contextlib.contextmanager

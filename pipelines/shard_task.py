@@ -99,8 +99,13 @@ def _probe(task: dict[str, Any], clips: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _mark_crashed(task: dict[str, Any], culprits: list[dict[str, Any]]) -> dict[str, Any]:
-    """The task with each clip of the culprits under "crashed"."""
+    """The task with each clip of the culprits under "crashed"; where all seem to be to blame, none is."""
     clips = [clip for culprit in culprits for clip in _suspects(culprit)]
+    if len(clips) == len(_suspects(task)) and len({clip["clip"] for clip in clips}) > 2:
+        log.error(
+            "every clip of shard %s kills its worker: too little memory, most likely, not the clips", task["shard"]
+        )
+        return task
     for clip in clips:
         log.error("%s:%s kills its worker: left out of shard %s", clip["source"], clip["path"], task["shard"])
     return {**task, "crashed": [*task.get("crashed", []), *map(_identity, clips)]}

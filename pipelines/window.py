@@ -197,7 +197,7 @@ class Window:
     def _follow(self, whole: Work, works: list[Work] | None) -> Iterator[tuple[dict, dict]]:
         """Run these next; where nothing is left to try, the whole has failed."""
         if works is None:
-            error = f"{self._name(whole)} kills its worker, and no single part of it does so alone"
+            error = f"{self._name(whole)} kills its worker, and no single part of it is to blame"
             yield self._concluded(whole, {"error": error, "stop": False, "trace": ""})
         else:
             self._waiting.extendleft(works)

@@ -132,6 +132,15 @@ def test_a_clip_that_kills_workers_is_a_row_and_its_neighbours_are_as_without_it
     assert without.filter(others).equals(with_it.filter(others))
 
 
+def test_where_every_clip_kills_its_worker_it_is_not_the_clips(folder, out, tmp_path, caplog):
+    """As with too little memory: a corpus of nothing but `crashed_worker` would stay so for good."""
+    task = next(shard_tasks(plan.read_plan(out)[1], {"robot": folder}, tmp_path, Recipe(), LoadOptions()))
+    probes = [{**task, "clips": [clip]} for clip in task["clips"]]
+    assert HANDLING.mark(task, probes) == task and "too little memory" in caplog.text
+    marked = HANDLING.mark(task, probes[:-3])
+    assert len(marked["crashed"]) == len(probes) - 3 and HANDLING.mark(marked, probes[-3:]) == marked
+
+
 def test_a_probe_works_on_its_clips_and_writes_nothing(folder, built, tmp_path):
     task = next(shard_tasks(plan.read_plan(built)[1], {"robot": folder}, tmp_path, Recipe(), LoadOptions()))
     halves = HANDLING.halves(task)

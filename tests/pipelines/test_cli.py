@@ -80,6 +80,8 @@ def test_the_help_names_the_sources_there_are():
         (["build", "--source", "robot=.", "--out", "OUT", "--recipe", "none.json"], "none.json cannot be read"),
         (["build", "--source", "robot=.", "--out", "OUT", "--skeleton", "none.toml"], "none.toml does not exist"),
         (["build", "--source", "robot=.", "--out", "OUT", "--worker-memory", "lots"], "'lots' is no amount of memory"),
+        (["build", "--source", "robot=.", "--out", "OUT", "--worker-memory=-1GB"], "A worker cannot live on -1GB"),
+        (["build", "--source", "robot=.", "--out", "OUT", "--worker-memory", "1kB"], "give it 512 MiB or more"),
         (
             ["build", "--source", "robot=.", "--out", "OUT", "--worker-memory", "2GB", "--scheduler", "tcp://a:1"],
             "`dask worker --memory-limit`",
