@@ -184,7 +184,11 @@ class Corpus:
         runs = kept["shard"].rle().struct.unnest()
         ids = runs["value"].unique().sort()
         number = ids.search_sorted(runs["value"]).to_numpy().astype(np.int64)
-        return tuple(ids), np.repeat(number, runs["len"]), kept["row"].to_numpy(), kept["frames"].to_numpy()
+        shard, row, frames = np.repeat(number, runs["len"]), kept["row"].to_numpy(), kept["frames"].to_numpy()
+        # Rows are read by their address: of a shard's frames, which `shard` counts, and of nothing beyond them.
+        if ((frames < 1) | (row < 0) | (row + frames > np.bincount(shard, frames, len(ids))[shard])).any():
+            raise MotionloomError(f"{self.path / 'catalog'} is damaged: delete it and run the build again.")
+        return tuple(ids), shard, row, frames
 
     @cached_property
     def _frames_of_shard(self) -> Int[np.ndarray, " K"]:

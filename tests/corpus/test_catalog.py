@@ -235,6 +235,20 @@ def test_a_catalog_that_tells_of_other_frames_than_its_shard_is_noticed(out):
         corpus.motion(len(corpus.kept) - 1)
 
 
+@pytest.mark.parametrize(("row", "frames"), [(1, 150), (-1, 150), (10**12, 150), (0, 0), (0, -150)])
+def test_a_catalog_that_tells_of_rows_beyond_its_shards_is_noticed(out, row, frames):
+    path = out / "catalog" / "segments-00000.parquet"
+    table = pq.read_table(path)
+    for name, value in (("row", row), ("frames", frames)):
+        column = table[name].to_pylist()
+        # The last one kept of its shard, and the first.
+        column[5 if row else 0] = value + (150 * 3 if (name, row) == ("row", 1) else 0)
+        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), [column])
+    pq.write_table(table, path)
+    with pytest.raises(MotionloomError, match="catalog is damaged"):
+        _ = Corpus.open(out).frames
+
+
 def test_two_halves_of_different_folds_are_noticed(out):
     old = (out / "catalog" / "clips-00000.parquet").read_bytes()
     write_shard(out, "4444")
