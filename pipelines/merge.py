@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Merged:
     """Clips of the same bytes under other names: kept as rows with reason `duplicate_file`."""
 
 
-def merge(corpora: list[Path], out: Path) -> Merged:
+def merge(corpora: Sequence[Path | str], out: Path | str) -> Merged:
     """Make the corpus `out` of others that one recipe made; they are only read. Run again after a kill, it goes on.
 
     Earlier corpora have precedence, but for clips that killed their worker there alone. The result depends on the corpora and
