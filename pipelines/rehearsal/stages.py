@@ -6,7 +6,6 @@ Each stage is run in a process of its own, finds on the disk what those before i
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +19,11 @@ import pyarrow.parquet as pq
 
 from corpus import catalog
 from corpus.catalog import Corpus
-from corpus.g1 import G1
 from corpus.loader import open_windows
 from corpus.mapped import expect_random
 from corpus.motion import Clip
 from corpus.store import Shard, verify_shard
-from pipelines import executor, inventory, keys, plan
+from pipelines import executor, inventory, keys, place, plan
 from pipelines.recipe import Recipe
 from pipelines.rehearsal import made_up, made_up_shards
 
@@ -48,7 +46,7 @@ def corpus_folder(work: Path) -> Path:
 def make_rows(work: Path, clips: int, frames: int) -> Numbers:
     """Make up the clips, and a cache that remembers all their keys."""
     corpus_folder(work).mkdir(parents=True)
-    _describe(corpus_folder(work))
+    place.open_corpus(corpus_folder(work), Recipe())
     rows = made_up.clip_rows(clips, frames)
     rows.drop("clip").write_parquet(work / "rows.parquet")
     absolute = pl.concat_str(pl.lit(f"{work}/"), "source", pl.lit("/"), "path")
@@ -178,15 +176,6 @@ def _sampler(corpus: Corpus) -> tuple[Callable[[int], Any], Callable[[int], Any]
     weights = np.random.default_rng(0).uniform(0.1, 1.0, len(corpus.row))
     windows = open_windows(corpus, batch_size=BATCH, window=WINDOW, seed=0, weights=weights, mode="mapped")
     return windows.sampler.draw, windows.__getitem__
-
-
-def _describe(out: Path) -> None:
-    """A `corpus.json` as a build writes it."""
-    about = {
-        "format": 1, "recipe": json.loads(Recipe().to_json()), "recipe_hash": Recipe().hash, "robot": G1.name,
-        "joint_names": list(G1.joint_names), "fps": Recipe().fps,
-    }  # fmt: skip
-    (out / "corpus.json").write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
 
 
 @contextmanager
