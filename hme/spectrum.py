@@ -1,0 +1,269 @@
+"""The training-free embedding: how much each channel moves in each band of frequency, in which pose, going where.
+
+    spectrum = fit(motions)
+    found = spectrum.embed(motions)     # found.vectors, found.blocks, found.frequency, found.padded, found.hme_id
+
+Windows of 4.1 s of the features, one every 0.1 s, are weighed by a periodic Hann window; the energy of every channel is summed in
+four bands and its logarithm taken. Four blocks are kept: `mean` and `spread` of that over the windows, the mean `pose` of the
+joints, the mean `velocity` of the root. Each is standardised and scaled to unit norm over the motions it was fitted on; a vector
+is the weighed blocks by principal components. Motions shorter than a window are one window of their own length, padded by zeros
+where the weights have come down to zero, so that padding adds no energy; they are flagged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import warp as wp
+from jaxtyping import Float
+
+from corpus.errors import MotionloomError
+from corpus.motion import RobotMotion
+from hme.embedding import Embedding, join_embeddings
+from hme.feature_kernel import ROOT_CHANNELS
+from hme.features import FEATURE_FPS, JOINTS, Features, batches, features
+from hme.spectrum_kernel import LANES, Task, transform
+
+BLOCKS = ("mean", "spread", "pose", "velocity")
+METHOD = 1
+"""Raised by hand whenever the same motion and statistics would give another vector than before."""
+CHANNEL_FLOOR = np.array([0.05, *[0.2] * 3, 0.5, 0.5, 0.2, *[1.0] * 3])
+"""Least scale of the root's channels: height [m], gravity, velocity [m/s], angular velocity [rad/s]."""
+JOINT_FLOOR = 0.3
+"""Least scale of a joint [rad]: a joint that hardly moves in a corpus is not blown up until its noise speaks."""
+
+
+@dataclass(frozen=True)
+class SpectrumConfig:
+    window: int = 41
+    """Samples of a window at 10 Hz; odd. Longer ones tell slow from slower, and leave more motions that are short."""
+    band_edges_hz: tuple[float, ...] = (0.4, 0.9, 1.8)
+    """Where bands of frequency meet [Hz]. None: amplitude and mean frequency are told instead of bands."""
+    energy_floor: float = 0.01
+    """Added to the energy in a band before its logarithm: movements far below 0.1 of a channel's scale do not count."""
+    mean_weight: float = 1.0
+    """Weight of what the windows tell on average."""
+    spread_weight: float = 0.4
+    """Weight of how much the windows differ: it tells a gesture made once from one made again and again, and makes vectors
+    depend more on where a recording starts."""
+    pose_weight: float = 0.5
+    """Weight of the mean joint angles."""
+    velocity_weight: float = 0.4
+    """Weight of the root's mean velocity, linear and angular."""
+    block_floor: float = 0.5
+    """Least standard deviation by which a number of a block is divided, as a share of the block's median one."""
+    dimensions: int = 64
+    """Principal components that make a vector; not whitened."""
+
+    def __post_init__(self) -> None:
+        edges = self.band_edges_hz
+        if self.window < 5 or self.window % 2 == 0:
+            raise MotionloomError(f"window should be an odd number of at least 5 samples, not {self.window}.")
+        if list(edges) != sorted(set(edges)) or any(not 0 < edge < FEATURE_FPS / 2 for edge in edges):
+            raise MotionloomError(f"band_edges_hz should rise between 0 and {FEATURE_FPS / 2:g} Hz, not {edges}.")
+        if self.energy_floor <= 0 or self.dimensions < 1:
+            raise MotionloomError("energy_floor and dimensions should be positive.")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {name: getattr(self, f"{name}_weight") for name in BLOCKS}
+
+
+PRESETS = {
+    "spectrum": SpectrumConfig(),
+    "spectrum-2": SpectrumConfig(
+        band_edges_hz=(0.6, 1.2, 2.4), spread_weight=0.25, velocity_weight=0.5, block_floor=0.25
+    ),
+    "published": SpectrumConfig(
+        band_edges_hz=(), mean_weight=1.0, spread_weight=1.0, pose_weight=0.0, velocity_weight=0.0, dimensions=32
+    ),
+}
+"""The default; the bands and weights it was found from; and as published, mean ⊕ standard deviation of amplitude and
+frequency, here of each channel instead of each latent one."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """A fitted embedder: the same motion always gets the same vector by it."""
+
+    config: SpectrumConfig
+    channel_mean: Float[np.ndarray, " C"]
+    channel_scale: Float[np.ndarray, " C"]
+    """z = (x − mean) / scale."""
+    block_mean: Mapping[str, Float[np.ndarray, " B"]]
+    block_scale: Mapping[str, Float[np.ndarray, " B"]]
+    """Likewise, block by block; they bring a block to unit norm on average."""
+    basis: Float[np.ndarray, "B D"]
+    """Principal components of the weighed blocks, end to end."""
+
+    @cached_property
+    def hme_id(self) -> str:
+        """Hash of config and statistics."""
+        digest = hashlib.blake2b(_described(self.config).encode(), digest_size=8)
+        for name, array in sorted(self._arrays().items()):
+            digest.update(f"{name}{array.shape}".encode() + np.ascontiguousarray(array, "<f4").tobytes())
+        return digest.hexdigest()
+
+    def embed(self, motions: Sequence[RobotMotion]) -> Embedding:
+        """All motions, none left out. One by one or together, they come out the same but for rounding."""
+        parts = [self.embed_features(part) for part in batches(motions)]
+        if not parts:
+            raise MotionloomError("There are no motions to embed.")
+        return join_embeddings(parts)
+
+    def embed_features(self, given: Features) -> Embedding:
+        if given.values.shape[1] != len(self.channel_mean):
+            raise MotionloomError(
+                f"The motions have {given.values.shape[1]} channels, this embedding was fitted on {len(self.channel_mean)}."
+            )
+        raw, frequency = _raw_blocks(given, self.config, self.channel_mean, self.channel_scale)
+        blocks = {
+            name: ((raw[name] - self.block_mean[name]) / self.block_scale[name]).astype(np.float32) for name in BLOCKS
+        }
+        bad = np.count_nonzero(~np.isfinite(np.concatenate([*blocks.values(), frequency[:, None]], 1)).all(1))
+        if bad:
+            raise MotionloomError(
+                f"{bad} of {len(frequency)} motions are not finite, or their root's quaternion is zero."
+            )
+        vectors = _joined(blocks, self.config.weights) @ self.basis
+        padded = np.diff(given.starts) < self.config.window
+        return Embedding(vectors, blocks, frequency, padded, self.hme_id)
+
+    def save(self, path: Path) -> None:
+        """One npz: arrays, and the config as JSON."""
+        temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                arrays: dict[str, Any] = {"config": np.array(_described(self.config)), **self._arrays()}
+                np.savez(file, **arrays)
+            temporary.rename(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path) -> Spectrum:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            config = json.loads(str(arrays.pop("config")))
+            if (method := config.pop("method")) != METHOD:
+                raise MotionloomError(f"{path} was made by method {method} of the spectrum; this is method {METHOD}.")
+            config["band_edges_hz"] = tuple(config["band_edges_hz"])
+            mean, scale = ({name: arrays[f"{kind}_{name}"] for name in BLOCKS} for kind in ("mean", "scale"))
+            return cls(
+                SpectrumConfig(**config), arrays["channel_mean"], arrays["channel_scale"], mean, scale, arrays["basis"]
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise MotionloomError(f"{path} holds no fitted spectrum ({error!r}).") from None
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        blocks = {f"mean_{name}": self.block_mean[name] for name in BLOCKS}
+        blocks |= {f"scale_{name}": self.block_scale[name] for name in BLOCKS}
+        return {"channel_mean": self.channel_mean, "channel_scale": self.channel_scale, "basis": self.basis, **blocks}
+
+
+def fit(motions: Sequence[RobotMotion], config: SpectrumConfig = PRESETS["spectrum"]) -> Spectrum:
+    """Find the statistics and principal components of these motions; a sample of a few thousand stands for a corpus.
+
+    There are no more components than the motions span.
+    """
+    given = features(motions)
+    values = given.values.astype(np.float64)
+    floor = np.concatenate([CHANNEL_FLOOR, np.full(values.shape[1] - ROOT_CHANNELS, JOINT_FLOOR)])
+    mean, scale = values.mean(0).astype(np.float32), np.maximum(values.std(0), floor).astype(np.float32)
+    if not np.isfinite(mean).all():
+        raise MotionloomError("Some of the motions are not finite, or their root's quaternion is zero.")
+    raw, _ = _raw_blocks(given, config, mean, scale)
+    block_mean = {name: block.mean(0).astype(np.float32) for name, block in raw.items()}
+    block_scale = {name: _scale(block, config.block_floor).astype(np.float32) for name, block in raw.items()}
+    standard = {name: (raw[name] - block_mean[name]) / block_scale[name] for name in BLOCKS}
+    basis = _principal(_joined(standard, config.weights), config.dimensions)
+    return Spectrum(config, mean, scale, block_mean, block_scale, basis.astype(np.float32))
+
+
+def _raw_blocks(
+    given: Features, config: SpectrumConfig, mean: Float[np.ndarray, " C"], scale: Float[np.ndarray, " C"]
+) -> tuple[dict[str, Float[np.ndarray, "S B"]], Float[np.ndarray, " S"]]:
+    """The blocks as they come, and the frequency of each motion [Hz]."""
+    sums, squares, spectra = _transformed(given, config, mean, scale)
+    lengths = np.diff(given.starts)
+    windows = np.maximum(lengths - config.window + 1, 1)[:, None]
+    average = sums / windows
+    spread = np.sqrt(np.maximum(squares / windows - average**2, 0))
+    whole = np.add.reduceat(given.values, given.starts[:-1], 0) / lengths[:, None].astype(np.float32)
+    hz = np.arange(spectra.shape[1]) * FEATURE_FPS / config.window
+    frequency = spectra @ hz / np.maximum(spectra.sum(1), 1e-12)
+    whole = (whole - mean) / scale
+    blocks = {"mean": average, "spread": spread, "pose": whole[:, JOINTS], "velocity": whole[:, 4:ROOT_CHANNELS]}
+    return blocks, frequency
+
+
+def _transformed(
+    given: Features, config: SpectrumConfig, mean: Float[np.ndarray, " C"], scale: Float[np.ndarray, " C"]
+) -> tuple[Float[np.ndarray, "S V"], Float[np.ndarray, "S V"], Float[np.ndarray, "S K"]]:
+    """Sums over windows of what they tell, of its squares, and of the energies of all bins, by the kernel."""
+    channels = len(mean)
+    padded, bins = -(-channels // LANES) * LANES, config.window // 2 + 1
+    hz = np.arange(bins) * FEATURE_FPS / config.window
+    values = len(config.band_edges_hz) + 1 if config.band_edges_hz else 2
+    angle = 2 * np.pi * np.arange(bins) / config.window
+    share = np.zeros(padded, np.float32)
+    share[ROOT_CHANNELS:channels] = 1
+    arrays = {
+        "band_of": np.searchsorted(config.band_edges_hz, hz).astype(np.int32),
+        "turns": np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32),
+        "mean": mean,
+        "scale": (1 / scale).astype(np.float32),
+        "share": share,
+        **{name: np.empty((bins, padded), np.float32) for name in ("real", "imaginary")},
+        **{name: np.empty(padded, np.float32) for name in ("sample", "middle", "moment")},
+        "told": np.empty((values, padded), np.float32),
+    }
+    task = Task()
+    task.channels, task.padded, task.window, task.values = channels, padded, config.window, values
+    task.bands, task.floor, task.bin_hz = bool(config.band_edges_hz), config.energy_floor, hz[1]
+    for name, array in arrays.items():
+        setattr(task, name, array.ctypes.data)
+    results = np.zeros((given.motion_count, 2, values, padded))
+    spectra = np.zeros((given.motion_count, bins))
+    starts = wp.array(given.starts, dtype=int, device="cpu", copy=False)
+    inputs = [task, given.values.ctypes.data, starts, results.ctypes.data, spectra.ctypes.data]
+    wp.launch(transform, dim=given.motion_count, inputs=inputs, device="cpu")
+    sums, squares = results[..., :channels].reshape(given.motion_count, 2, -1).transpose(1, 0, 2)
+    return sums, squares, spectra
+
+
+def _scale(block: Float[np.ndarray, "S B"], floor: float) -> Float[np.ndarray, " B"]:
+    """By what a block is divided for unit norm on average, no number of it counting for much more than it varies."""
+    deviation = block.std(0)
+    deviation = np.maximum(deviation, floor * np.median(deviation))
+    deviation[deviation < 1e-6] = 1.0
+    norm = np.sqrt((((block - block.mean(0)) / deviation) ** 2).sum(1).mean())
+    return deviation * (norm if norm > 1e-6 else 1.0)
+
+
+def _joined(blocks: Mapping[str, Float[np.ndarray, "S B"]], weights: Mapping[str, float]) -> Float[np.ndarray, "S W"]:
+    return np.concatenate([blocks[name] * np.float32(weights[name]) for name in BLOCKS], 1)
+
+
+def _principal(rows: Float[np.ndarray, "S W"], count: int) -> Float[np.ndarray, "W D"]:
+    """Principal directions, the widest first; each with the sign that makes its largest part positive."""
+    centred = rows.astype(np.float64) - rows.mean(0)
+    widths, directions = np.linalg.eigh(centred.T @ centred / len(rows))
+    kept = min(count, max(int((widths > 1e-9 * max(widths[-1], 1e-9)).sum()), 1))
+    directions = directions[:, ::-1][:, :kept]
+    largest = np.take_along_axis(directions, np.abs(directions).argmax(0)[None], 0)
+    return directions * np.where(largest < 0, -1, 1)
+
+
+def _described(config: SpectrumConfig) -> str:
+    return json.dumps({"method": METHOD, **dataclasses.asdict(config)}, sort_keys=True)
