@@ -1,0 +1,311 @@
+"""Does the embedding know what a motion is, and nothing else of it? Judged by labels it never sees, beside controls.
+
+    python -m benchmarks.hme [--motions TAR_OR_FOLDER]
+
+Builds Bandai-Namco's BVH files, whose names tell content and style, and embeds what the corpus keeps of each clip: its longest
+run of kept segments that touch, joined. Recall: is the nearest clip in another style of the same content? (Clips whose content
+no other style has are not asked.) Invariances: how far a clip moves when only its place, start, rate or noise change, as a share
+of the median distance to the nearest neighbour; the median over clips. The set `uncut` holds every clip whole, nothing judged. Controls: mean and standard deviation of joint angles; the same of 74 raw inputs in the world
+frame (qpos, velocities, gravity); shuffled labels. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from rich.console import Console
+from rich.table import Table
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from threadpoolctl import threadpool_limits
+
+from benchmarks.build import MOTIONS, lay_out
+from corpus import rotations
+from corpus.catalog import Corpus
+from corpus.motion import CORPUS_FPS, RobotMotion, velocity
+from corpus.quality import Gate
+from corpus.resample import resample
+from corpus.segment import CutOptions
+from corpus.sources.bvh import BANDAI_NAME
+from hme.embedding import Embedding
+from hme.features import GRAVITY, features
+from hme.spectrum import PRESETS, Spectrum, fit
+from pipelines.build import build
+from pipelines.recipe import Recipe
+
+CLUSTERS, SEEDS = 30, (0, 1, 2)
+TEMPI = (0.8, 0.9, 1.1, 1.25)
+ASSIGN_CLUSTERS, ASSIGN_VECTORS = 384, 200_000
+TRIALS = 4
+"""Times that each clip is changed at random."""
+ROUNDS = 5
+"""Timings; the median counts."""
+EVERYTHING = replace(
+    Recipe(),
+    gate=Gate(**{field.name: 1e9 for field in fields(Gate)}),
+    cut=CutOptions(max_s=1e4, target_s=1e4, joint_jump=1e3, root_jump=1e3, joint_spike=1e9, spike_speed=1e9),
+)
+"""Nothing is judged or cut."""
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Labelled motions, one per clip."""
+
+    motions: list[RobotMotion]
+    content: np.ndarray
+    style: np.ndarray
+
+    @property
+    def frame_count(self) -> int:
+        return sum(motion.frame_count for motion in self.motions)
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory(prefix="motionloom-bench-") as name, threadpool_limits(1):
+        work = Path(name)
+        lay_out(options.motions, work / "bvh", 10_000)
+        kept = labelled(built(work / "bvh", work / "kept", Recipe()))
+        uncut = labelled(built(work / "bvh", work / "uncut", EVERYTHING))
+        recalls, informed = told_apart(kept)
+        recalls_uncut, _ = told_apart(uncut)
+        spectrum = fit(kept.motions)
+        found = spectrum.embed(kept.motions)
+        moved = invariances(spectrum, found, kept.motions)
+        tempo = {f"{ratio:g}": tempo_error(spectrum, found, kept.motions, ratio) for ratio in TEMPI}
+        figures = {
+            "recall_at_1_across_styles": recalls["spectrum"],
+            "recall_above_controls": recalls["spectrum"] - max(recalls[name] for name in CONTROLS),
+            "nmi_content": informed["spectrum"],
+            "nmi_above_controls": informed["spectrum"] - max(informed[name] for name in CONTROLS),
+            **{f"{name}_invariance": moved[name][0] for name in ("yaw_translation", "phase_shift", "rate")},
+            "retarget_noise": moved["noise"][0],
+            "tempo_ratio_error": max(tempo.values()),
+            "cluster_stability": stability(found.vectors),
+            "spectrum_frames_per_core_second": rate(lambda: spectrum.embed(kept.motions), kept.frame_count),
+            "assign_vectors_per_core_second": assign_rate(found.vectors),
+            "yaw_translation_worst": moved["yaw_translation"][1],
+            "recall_at_1_uncut": recalls_uncut["spectrum"],
+            "recall_at_1_published": recalls["published"],
+            "nmi_published": informed["published"],
+        }
+    show(recalls, informed, recalls_uncut, moved, tempo)
+    counts = {"clips": len(kept.motions), "clips_uncut": len(uncut.motions), "frames": kept.frame_count}
+    print(json.dumps({**{name: float(f"{value:.4g}") for name, value in figures.items()}, **counts}))
+
+
+def built(motions: Path, out: Path, recipe: Recipe) -> Corpus:
+    outcome = build({"bvh": motions}, out, recipe, scheduler="inline")
+    if not outcome.complete:
+        raise SystemExit("The build failed:\n" + "\n".join(failure.trace for failure in outcome.failures))
+    return Corpus.open(out)
+
+
+def labelled(corpus: Corpus) -> Clips:
+    """Of every clip with kept segments the longest run of them, and what its name says."""
+    clips = corpus.clips.select("clip", "recording").collect()
+    name_of = dict(zip(clips["clip"], clips["recording"], strict=True))
+    rows = corpus.kept.with_row_index("number").sort("clip", "start")
+    motions, names = [], []
+    for (clip,), group in rows.group_by("clip", maintain_order=True):
+        runs = touching(group["number"].to_list(), group["start"].to_list(), group["frames"].to_list())
+        parts = [[corpus.motion(number).qpos for number in run] for run in runs]
+        longest = max(parts, key=lambda part: sum(map(len, part)))
+        motions.append(RobotMotion(np.concatenate(longest), CORPUS_FPS))
+        names.append(BANDAI_NAME.fullmatch(name_of[clip]))
+    assert all(names), "the archive holds other files than Bandai-Namco's"
+    content, style = (np.array([name[part] for name in names if name]) for part in ("content", "style"))
+    return Clips(motions, content, style)
+
+
+def touching(numbers: list[int], starts: list[int], lengths: list[int]) -> list[list[int]]:
+    """Segments in groups of which each begins where the one before ends."""
+    runs = [[numbers[0]]]
+    for i in range(1, len(numbers)):
+        if starts[i] == starts[i - 1] + lengths[i - 1]:
+            runs[-1].append(numbers[i])
+        else:
+            runs.append([numbers[i]])
+    return runs
+
+
+# Controls and measures
+
+
+def statistics(channels: Sequence[Float[np.ndarray, "T C"]]) -> Float[np.ndarray, "S D"]:
+    """Mean and standard deviation of each channel, standardised; 64 principal components."""
+    rows = np.stack([np.concatenate([one.mean(0), one.std(0)]) for one in channels])
+    deviation = rows.std(0)
+    rows = (rows - rows.mean(0)) / np.maximum(deviation, 0.25 * np.median(deviation))
+    widest = np.linalg.svd(rows, full_matrices=False)[2][:64]
+    return rows @ widest.T
+
+
+def raw_inputs(motions: Sequence[RobotMotion]) -> list[Float[np.ndarray, "T 74"]]:
+    """Place, heading and all, at 10 Hz."""
+    found = features(motions)
+    gravity = [found[i][:, GRAVITY] for i in range(len(motions))]
+    return [
+        np.concatenate([motion.qpos[::5], velocity(motion)[::5], down], 1)
+        for motion, down in zip(motions, gravity, strict=True)
+    ]
+
+
+def told_apart(clips: Clips) -> tuple[dict[str, float], dict[str, float]]:
+    """Recall and mutual information with the content, of each embedding and each control."""
+    vectors = {name: fit(clips.motions, config).embed(clips.motions).vectors for name, config in PRESETS.items()}
+    vectors["pose statistics"] = statistics([motion.joint_position[::5] for motion in clips.motions])
+    vectors["world-frame inputs"] = statistics(raw_inputs(clips.motions))
+    recalls = {name: recall(rows, clips.content, clips.style) for name, rows in vectors.items()}
+    informed = {name: information(rows, clips.content) for name, rows in vectors.items()}
+    order = np.random.default_rng(0).permutation(len(clips.content))
+    recalls["shuffled labels"] = recall(vectors["spectrum"], clips.content[order], clips.style)
+    informed["shuffled labels"] = information(vectors["spectrum"], clips.content[order])
+    return recalls, informed
+
+
+CONTROLS = ("pose statistics", "world-frame inputs", "shuffled labels")
+
+
+def recall(vectors: Float[np.ndarray, "S D"], content: np.ndarray, style: np.ndarray) -> float:
+    """Share of clips whose nearest clip in another style has the same content."""
+    apart = distances(vectors)
+    other = style[:, None] != style
+    asked = ((content[:, None] == content) & other).any(1)
+    nearest = np.where(other, apart, np.inf).argmin(1)
+    return float((content[nearest] == content)[asked].mean())
+
+
+def information(vectors: Float[np.ndarray, "S D"], content: np.ndarray) -> float:
+    return float(np.mean([normalized_mutual_info_score(content, clustered(vectors, seed)) for seed in SEEDS]))
+
+
+def stability(vectors: Float[np.ndarray, "S D"]) -> float:
+    """Adjusted Rand index between the clusters of two seeds, on average."""
+    labels = [clustered(vectors, seed) for seed in SEEDS]
+    return float(np.mean([adjusted_rand_score(a, b) for a, b in combinations(labels, 2)]))
+
+
+def clustered(vectors: Float[np.ndarray, "S D"], seed: int) -> np.ndarray:
+    return np.asarray(kmeans(vectors, CLUSTERS, seed).labels_)
+
+
+def kmeans(vectors: Float[np.ndarray, "S D"], count: int, seed: int = 0, starts: Any = 10) -> KMeans:
+    return KMeans(count, n_init=starts, random_state=seed).fit(vectors)
+
+
+def distances(vectors: Float[np.ndarray, "S D"]) -> Float[np.ndarray, "S S"]:
+    rows = vectors.astype(np.float64)
+    square = (rows**2).sum(1)
+    return np.sqrt(np.maximum(square[:, None] + square - 2 * rows @ rows.T, 0))
+
+
+def invariances(
+    spectrum: Spectrum, found: Embedding, motions: list[RobotMotion]
+) -> dict[str, tuple[float, float, int]]:
+    """By what is changed: the median and largest move as a share of the median nearest neighbour's distance, and of
+    how many clips."""
+    rng = np.random.default_rng(0)
+    apart = distances(found.vectors)
+    np.fill_diagonal(apart, np.inf)
+    nearest = float(np.median(apart.min(1)))
+
+    def by(change: Callable[[RobotMotion], RobotMotion], asked: Bool[np.ndarray, " S"]) -> tuple[float, float, int]:
+        numbers = np.repeat(np.flatnonzero(asked), TRIALS)
+        changed = spectrum.embed([change(motions[number]) for number in numbers])
+        moved = np.linalg.norm(changed.vectors - found.vectors[numbers], axis=1) / nearest
+        return float(np.median(moved)), float(moved.max()), int(asked.sum())
+
+    def cropped(motion: RobotMotion) -> RobotMotion:
+        return motion.slice(int(rng.uniform(0, 2) * CORPUS_FPS), motion.frame_count)
+
+    def noisy(motion: RobotMotion) -> RobotMotion:
+        qpos = motion.qpos.copy()
+        qpos[:, 7:] += rng.normal(0, 0.02, motion.joint_position.shape)
+        return replace(motion, qpos=qpos)
+
+    every = np.ones(len(motions), bool)
+    long = np.array([motion.frame_count >= 8 * CORPUS_FPS for motion in motions])
+    return {
+        "yaw_translation": by(lambda motion: elsewhere(motion, rng), every),
+        "phase_shift": by(cropped, long),
+        "rate": by(lambda motion: resample(resample(motion, 30.0), CORPUS_FPS), every),
+        "noise": by(noisy, every),
+    }
+
+
+def elsewhere(motion: RobotMotion, rng: np.random.Generator) -> RobotMotion:
+    """Turned about the vertical and set down metres away."""
+    turn = rotations.about_z(rng.uniform(-np.pi, np.pi))
+    place = rotations.rotate(turn, motion.root_position.astype(np.float64)) + [*rng.uniform(-5, 5, 2), 0]
+    rotation = rotations.multiply(turn, motion.root_rotation.astype(np.float64))
+    return replace(motion, qpos=np.concatenate([place, rotation, motion.joint_position], 1))
+
+
+def tempo_error(spectrum: Spectrum, found: Embedding, motions: list[RobotMotion], ratio: float) -> float:
+    """How far the frequencies' ratio lies off the tempi's, the median over clips."""
+    faster = [resample(replace(motion, fps=motion.fps * ratio), CORPUS_FPS) for motion in motions]
+    got = spectrum.embed(faster).frequency / found.frequency
+    return float(np.median(np.abs(got / ratio - 1)))
+
+
+def rate(work: Callable[[], object], count: int) -> float:
+    """So many per second of processor time."""
+    spent = []
+    for _ in range(ROUNDS):
+        start = time.process_time()
+        work()
+        spent.append(time.process_time() - start)
+    return count / float(np.median(spent))
+
+
+def assign_rate(vectors: Float[np.ndarray, "S D"]) -> float:
+    """Vectors per core-second that scikit-learn assigns to the clusters of a full corpus."""
+    many = np.resize(vectors, (ASSIGN_VECTORS, vectors.shape[1]))
+    clusters = kmeans(vectors, ASSIGN_CLUSTERS, starts=1)
+    return rate(lambda: clusters.predict(many), ASSIGN_VECTORS)
+
+
+def show(
+    recalls: dict[str, float],
+    informed: dict[str, float],
+    recalls_uncut: dict[str, float],
+    moved: dict[str, tuple[float, float, int]],
+    tempo: dict[str, float],
+) -> None:
+    told = Table(box=None, pad_edge=False)
+    for column in ("what", "recall@1 across styles", f"NMI, K = {CLUSTERS}", "recall@1, clips uncut"):
+        told.add_column(column, justify="left" if column == "what" else "right")
+    for name in recalls:
+        told.add_row(name, f"{recalls[name]:.3f}", f"{informed[name]:.3f}", f"{recalls_uncut[name]:.3f}")
+    still = Table(box=None, pad_edge=False)
+    for column in ("changed", "clips", "median move / nearest neighbour", "largest"):
+        still.add_column(column, justify="left" if column == "changed" else "right")
+    for name, (median, largest, count) in moved.items():
+        still.add_row(name, str(count), f"{median:.2g}", f"{largest:.2g}")
+    console = Console(width=130)
+    console.print(told, "", still, "")
+    console.print("error of the tempo:", ", ".join(f"× {ratio} {error:.1%}" for ratio, error in tempo.items()))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.hme", description="What the embedding knows.")
+    parser.add_argument("--motions", type=Path, default=MOTIONS, help="archive or folder with Bandai-Namco's BVH files")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
