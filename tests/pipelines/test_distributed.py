@@ -222,7 +222,7 @@ def test_clips_that_kill_their_worker_become_rows_and_cost_their_neighbours_noth
 
 
 def test_a_build_whose_scheduler_is_killed_says_so_and_goes_on_later(dask_processes, motion_folder, tmp_path):
-    folder = motion_folder(tmp_path / "files", 6, seconds=240)
+    folder = motion_folder(tmp_path / "files", 16, seconds=240)
     dask_processes.worker("--no-nanny")
     command = [sys.executable, "-m", "pipelines.cli", "build", "--source", f"robot={folder}"]
     command += ["--out", str(tmp_path / "out")]
