@@ -114,17 +114,7 @@ def build(
         place.publish_about()
         remove_leftovers(out)
         place.set_aside_torn()
-        clips = add_keys(plan.scan_sources(sources, load.skeleton), sources, out / "plans" / "keys.parquet")
-        todo = plan.make_plan(clips, out, recipe.hash)
-        place.publish_plan()
-        for shard in sorted(todo.strays):
-            place.set_aside(shard, "its clips stand in other shards")
-        if todo.gone_count:
-            log.warning("%d clips of this corpus have changed or vanished from the sources; they stay", todo.gone_count)
-        if todo.dropped_count:
-            log.warning(
-                "%d clips that were still to be built have changed or vanished: planned no more", todo.dropped_count
-            )
+        todo = _plan(place, sources, recipe, load)
         ran, results = executor.Summary(), []
         if len(todo.missing):
             if (_catalogued(out) or set()) - plan.finished_shards(out):
@@ -150,6 +140,23 @@ def build(
         reissue_count=ran.reissue_count,
         slowest=max(((r["shard"], r["seconds"]) for r in results), key=lambda one: one[1], default=("", 0.0)),
     )
+
+
+def _plan(place: Folder | Mirror, sources: dict[str, Path], recipe: Recipe, load: LoadOptions) -> plan.Plan:
+    """Scan the sources, bring the plan up to date with them, and say what has changed there since."""
+    out = place.folder
+    clips = add_keys(plan.scan_sources(sources, load.skeleton), sources, out / "plans" / "keys.parquet")
+    todo = plan.make_plan(clips, out, recipe.hash)
+    place.publish_plan()
+    for shard in sorted(todo.strays):
+        place.set_aside(shard, "its clips stand in other shards")
+    if todo.gone_count:
+        log.warning("%d clips of this corpus have changed or vanished from the sources; they stay", todo.gone_count)
+    if todo.dropped_count:
+        log.warning(
+            "%d clips that were still to be built have changed or vanished: planned no more", todo.dropped_count
+        )
+    return todo
 
 
 def _build_missing(

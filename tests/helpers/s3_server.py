@@ -231,3 +231,26 @@ def wait_for_port(server: subprocess.Popen, port: int) -> None:
 
 
 _NUMBERS = itertools.count(1)
+
+
+class Died(BaseException):
+    """In place of a killed process; nothing catches it."""
+
+
+@contextlib.contextmanager
+def death_after(monkeypatch: pytest.MonkeyPatch, count: int) -> Iterator[None]:
+    """Inside, this process dies at its first write to object storage after so many."""
+    from corpus.remote.bucket import Bucket
+
+    left = iter(range(count))
+    with monkeypatch.context() as patch:
+        for verb in ("create", "replace", "delete"):
+            whole = getattr(Bucket, verb)
+
+            def dying(*arguments, whole=whole):
+                if next(left, None) is None:
+                    raise Died
+                return whole(*arguments)
+
+            patch.setattr(Bucket, verb, dying)
+        yield

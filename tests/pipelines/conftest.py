@@ -62,6 +62,16 @@ def digests(out: Path) -> dict[str, str]:
     return {p.relative_to(out).as_posix(): hashlib.blake2b(p.read_bytes()).hexdigest() for p in files}
 
 
+@pytest.fixture(scope="module")
+def many_shards() -> Iterator[None]:
+    """Several shards from a few seconds of motion."""
+    from pipelines import plan
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "SMALL_SHARD_FRAMES", 300)
+        yield
+
+
 @pytest.fixture(scope="session")
 def standing_file() -> Callable[..., None]:
     return write_standing

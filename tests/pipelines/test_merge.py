@@ -21,13 +21,7 @@ from pipelines.merge import merge
 from pipelines.place import open_corpus
 from pipelines.recipe import Recipe, with_choice
 
-
-@pytest.fixture(scope="module", autouse=True)
-def small_shards():
-    """Several shards from a few seconds of motion."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "SMALL_SHARD_FRAMES", 300)
-        yield
+pytestmark = pytest.mark.usefixtures("many_shards")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +37,7 @@ def folders(tmp_path_factory, motion_folder) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def corpora(tmp_path_factory, folders) -> dict[str, Path]:
+def corpora(tmp_path_factory, folders, many_shards) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("corpora")
     for name, folder in folders.items():
         assert build({"robot": folder}, root / name, scheduler="inline").complete

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from s3_server import now_and_then
+from s3_server import Died, death_after, now_and_then
 
 from corpus.errors import MotionloomError, RecipeMismatch
 from corpus.remote.bucket import Bucket
@@ -157,23 +157,9 @@ def test_what_was_changed_in_the_mirror_alone_is_forgotten(folder, local, stored
 # --- what dies on the way
 
 
-class Died(BaseException):
-    """In place of a killed process; nothing catches it."""
-
-
 def build_until(monkeypatch, folder: Path, url: str, cache: Path, count: int) -> bool:
     """Did a build come to its end before its client died at its next write?"""
-    left = iter(range(count))
-    with monkeypatch.context() as patch:
-        for verb in ("create", "replace", "delete"):
-            whole = getattr(Bucket, verb)
-
-            def dying(*arguments, whole=whole):
-                if next(left, None) is None:
-                    raise Died
-                return whole(*arguments)
-
-            patch.setattr(Bucket, verb, dying)
+    with death_after(monkeypatch, count):
         try:
             again(folder, url, cache)
         except Died:

@@ -18,22 +18,16 @@ from pipelines.clips import Loaded, new_row, reject
 from pipelines.place import locked
 from pipelines.recipe import Recipe, with_choice
 
+pytestmark = pytest.mark.usefixtures("many_shards")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, motion_folder) -> Path:
     return motion_folder(tmp_path_factory.mktemp("files") / "robot", 6)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_shards():
-    """Several shards from a few seconds of motion."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "SMALL_SHARD_FRAMES", 300)
-        yield
-
-
 @pytest.fixture(scope="module")
-def built(tmp_path_factory, folder) -> Path:
+def built(tmp_path_factory, folder, many_shards) -> Path:
     out = tmp_path_factory.mktemp("built") / "corpus"
     assert build({"robot": folder}, out, scheduler="inline").shard_count > 2
     return out

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from s3_server import now_and_then
+from s3_server import Died, death_after, now_and_then
 from small_corpus import RECIPE, write_small_shard
 
 from corpus.errors import CorruptShard, MotionloomError
@@ -44,25 +44,10 @@ def stored(bucket: Bucket) -> dict[str, bytes]:
     return {name.removeprefix("shards/"): bucket.read(name) or b"" for name in bucket.list("shards")}
 
 
-class Died(Exception):
-    """In place of a killed process."""
-
-
 def upload_until(monkeypatch, bucket: Bucket, shard: Path, writes: int) -> None:
     """An upload that dies before its next write."""
-    left = iter(range(writes))
-    with monkeypatch.context() as patch:
-        for verb in ("create", "replace"):
-            whole = getattr(Bucket, verb)
-
-            def dying(*arguments, whole=whole):
-                if next(left, None) is None:
-                    raise Died
-                return whole(*arguments)
-
-            patch.setattr(Bucket, verb, dying)
-        with pytest.raises(Died):
-            upload_shard(bucket, shard)
+    with death_after(monkeypatch, writes), pytest.raises(Died):
+        upload_shard(bucket, shard)
 
 
 def test_a_shard_in_the_bucket_is_the_folder_byte_for_byte_and_comes_back_so(bucket, shard, tmp_path):
