@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from corpus import schema
+from corpus.durable import sync
 from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch
 from corpus.motion import RobotMotion
 from corpus.remote.bucket import is_url
-from corpus.store import Shard, sync
+from corpus.store import Shard
 
 if TYPE_CHECKING:
     from corpus.remote.shard_cache import ShardCache

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, UInt8
 
 from corpus import schema
+from corpus.durable import sync
 from corpus.errors import CorruptShard
 from corpus.mapped import map_file
 from corpus.motion import RobotMotion
@@ -423,12 +424,3 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 def _as_text(about: dict[str, Any]) -> str:
     return json.dumps(about, indent=1, sort_keys=True) + "\n"
-
-
-def sync(path: Path) -> None:
-    """Make a file's content, or a folder's list of names, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

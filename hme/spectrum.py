@@ -15,17 +15,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import warp as wp
 from jaxtyping import Float
 
+from corpus.durable import load_arrays, save_arrays
 from corpus.errors import MotionloomError
 from corpus.motion import RobotMotion
 from hme.embedding import Embedding, join_embeddings
@@ -33,6 +32,7 @@ from hme.feature_kernel import ROOT_CHANNELS
 from hme.features import FEATURE_FPS, JOINTS, Features, batches, features
 from hme.spectrum_kernel import LANES, Task, transform
 
+KIND = "spectrum"
 BLOCKS = ("mean", "spread", "pose", "velocity")
 METHOD = 1
 """Raised by hand whenever the same motion and statistics would give another vector than before."""
@@ -105,9 +105,13 @@ class Spectrum:
     basis: Float[np.ndarray, "B D"]
     """Principal components of the weighed blocks, end to end."""
 
-    @cached_property
+    @property
     def hme_id(self) -> str:
         """Hash of config and statistics."""
+        return self._id
+
+    @cached_property
+    def _id(self) -> str:
         digest = hashlib.blake2b(_described(self.config).encode(), digest_size=8)
         for name, array in sorted(self._arrays().items()):
             digest.update(f"{name}{array.shape}".encode() + np.ascontiguousarray(array, "<f4").tobytes())
@@ -140,21 +144,14 @@ class Spectrum:
 
     def save(self, path: Path) -> None:
         """One npz: arrays, and the config as JSON."""
-        temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-        try:
-            with temporary.open("wb") as file:
-                arrays: dict[str, Any] = {"config": np.array(_described(self.config)), **self._arrays()}
-                np.savez(file, **arrays)
-            temporary.rename(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        about = {"kind": np.array(KIND), "config": np.array(_described(self.config))}
+        save_arrays(path, {**about, **self._arrays()})
 
     @classmethod
     def load(cls, path: Path) -> Spectrum:
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            config = json.loads(str(arrays.pop("config")))
+            arrays = load_arrays(path)
+            config = json.loads(str(arrays["config"]))
             if (method := config.pop("method")) != METHOD:
                 raise MotionloomError(f"{path} was made by method {method} of the spectrum; this is method {METHOD}.")
             config["band_edges_hz"] = tuple(config["band_edges_hz"])

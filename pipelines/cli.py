@@ -1,4 +1,4 @@
-"""The command `loom`: scan, build, append, merge, repair, gc, retarget, info, verify, rehearse, demo."""
+"""The command `loom`: scan, build, append, merge, repair, gc, retarget, info, verify, rehearse, demo, and those of `pipelines.hme_commands`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from corpus.errors import MotionloomError
 from pipelines import commands
+from pipelines.hme_commands import add_commands
 from pipelines.options import (
     add_build_options,
     add_corpus,
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code: 0 only when nothing is missing."""
     options = build_parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    for name in ("pipelines", "corpus"):
+    for name in ("pipelines", "corpus", "hme"):
         logging.getLogger(name).setLevel(logging.INFO)
     with contextlib.suppress(ValueError):  # not the main thread: leave signals to whoever runs us
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -88,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_corpus(one)
     one.add_argument("--reasons", type=int, default=15, metavar="N", help="how many reasons to list (default 15)")
     add_corpus(command(commands.verify, "check a corpus's checksums and tables"))
+    add_commands(known)
     add_rehearse_options(command(commands.rehearse, "try the plan, catalog, scheduler and loader at any size"))
     one = command(commands.demo, "build and show a small corpus")
     one.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="where to (default demo-out)")

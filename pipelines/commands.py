@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.console import counted, in_bytes, in_hours, print_table
 from pipelines.options import reading_options, recipe_options, running_options, source_folder, source_folders
 
 
@@ -20,7 +20,7 @@ def scan(options: argparse.Namespace) -> int:
 
     rows = [row for place in options.folders for row in survey(*source_folder(place))]
     columns = ["folder", "source", "extension", "files", "size", "frames (about)", "hours (about)"]
-    _table(columns, [_survey_cells(row) for row in rows], numeric=columns[3:])
+    print_table(columns, [_survey_cells(row) for row in rows], numeric=columns[3:])
     return 0
 
 
@@ -79,10 +79,10 @@ def gc(options: argparse.Namespace) -> int:
     from pipelines.upkeep import collect_garbage
 
     found = collect_garbage(options.out, delete=options.delete, cache=options.cache)
-    _table(["what", "size", "why"], [
-        [orphan.name, _size(orphan.byte_count), orphan.why] for orphan in found
+    print_table(["what", "size", "why"], [
+        [orphan.name, in_bytes(orphan.byte_count), orphan.why] for orphan in found
     ], numeric=["size"])  # fmt: skip
-    total = _size(sum(orphan.byte_count for orphan in found))
+    total = in_bytes(sum(orphan.byte_count for orphan in found))
     print(f"{'deleted' if options.delete else 'found'} {len(found)}, {total}")
     return 0
 
@@ -96,11 +96,11 @@ def retarget(options: argparse.Namespace) -> int:
         options.file, options.out, recipe, load, name=options.source, part=options.part, frames=options.frames
     )
     print(_read_as(done.row))
-    _table(["measure", "value", "unit", "limit"], _measure_cells(done, recipe), numeric=["value", "limit"])
+    print_table(["measure", "value", "unit", "limit"], _measure_cells(done, recipe), numeric=["value", "limit"])
     spans = [
         [f"{v.start / recipe.fps:.2f}", f"{v.stop / recipe.fps:.2f}", v.status, v.why] for v in one_file.verdicts(done)
     ]
-    _table(["from s", "to s", "a build has it", "why"], spans, numeric=["from s", "to s"])
+    print_table(["from s", "to s", "a build has it", "why"], spans, numeric=["from s", "to s"])
     print(f"wrote {options.out}")
     if options.frames:
         print(f"wrote {options.frames}")
@@ -115,16 +115,16 @@ def info(options: argparse.Namespace) -> int:
 
     out = _local_tables(options)
     book, fps = ledger_of(out)
-    stages = [[stage.name, _count(stage.clips), _hours(stage.frames, fps), stage.gone] for stage in book.stages()]
-    _table(["stage", "clips", "hours", "left out on the way, or how counted"], stages, numeric=["clips", "hours"])
+    stages = [[stage.name, counted(stage.clips), in_hours(stage.frames, fps), stage.gone] for stage in book.stages()]
+    print_table(["stage", "clips", "hours", "left out on the way, or how counted"], stages, numeric=["clips", "hours"])
     print()
     hours = ["in h", "passed h", "rejected h", "cut h", "unique h", "virtual h"]
     columns = ["source", "licence", "clips", *hours, "passed"]
-    _table(columns, [_ledger_cells(row, fps) for row in book.lines()], numeric=columns[2:])
+    print_table(columns, [_ledger_cells(row, fps) for row in book.lines()], numeric=columns[2:])
     reasons = reject_reasons(out, limit=options.reasons)
     if reasons:
-        _table(["left out", "reason", "count", "hours"], [
-            [kind, reason, f"{count:,}", _hours(frames, fps)] for kind, reason, count, frames in reasons
+        print_table(["left out", "reason", "count", "hours"], [
+            [kind, reason, f"{count:,}", in_hours(frames, fps)] for kind, reason, count, frames in reasons
         ], numeric=["count", "hours"])  # fmt: skip
     return 0
 
@@ -247,42 +247,11 @@ def _measure_cells(done, recipe) -> list[list[str]]:
 
 
 def _survey_cells(row) -> list[str]:
-    size, hours = _size(row.byte_count), f"{row.frames / 50 / 3600:,.2f}"
+    size, hours = in_bytes(row.byte_count), f"{row.frames / 50 / 3600:,.2f}"
     return [row.folder, row.source, row.extension, f"{row.file_count:,}", size, f"{row.frames:,}", hours]
 
 
 def _ledger_cells(row: dict[str, Any], fps: float) -> list[str]:
     share = f"{row['frames_kept'] / row['frames']:.1%}" if row["frames"] else "–"
     names = ("frames", "frames_kept", "frames_rejected", "frames_cut", "frames_unique", "frames_virtual")
-    return [row["source"], row["licence"], _count(row["clips"]), *(_hours(row[name], fps) for name in names), share]
-
-
-def _count(number: int | None) -> str:
-    return "–" if number is None else f"{number:,}"
-
-
-def _hours(frames: int | None, fps: float) -> str:
-    return "–" if frames is None else f"{frames / fps / 3600:,.3f}"
-
-
-def _size(byte_count: int) -> str:
-    value = float(byte_count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:,.1f} TB"
-
-
-def _table(columns: list[str], rows: list[list[str]], *, numeric: Sequence[str] = ()) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in numeric else "left", no_wrap=column in numeric)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: a file's name is no markup
-    # A log has no width: rich would take 80 columns and cut names short.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    return [row["source"], row["licence"], counted(row["clips"]), *(in_hours(row[name], fps) for name in names), share]

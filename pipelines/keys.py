@@ -13,11 +13,12 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int
 
+from corpus.durable import replace_file
 from corpus.errors import Rejected
 from corpus.motion import Clip
 from corpus.sources.files import open_path
 from pipelines.matching import pairs
-from pipelines.plan import UNREADABLE, replace_file
+from pipelines.plan import UNREADABLE
 
 T = TypeVar("T")
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import polars as pl
 
 from corpus import catalog
+from corpus.durable import sync
 from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch
 from corpus.remote.bucket import is_url
-from corpus.store import Shard, ShardWriter, sync, verify_shard
+from corpus.store import Shard, ShardWriter, verify_shard
 from pipelines import plan
 from pipelines.clips import as_json
 from pipelines.place import Folder, check_places, locked, open_corpus, remove_leftovers

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from corpus.durable import replace_file
 from corpus.errors import MotionloomError
 from corpus.exports.beyondmimic import write_beyondmimic
 from corpus.exports.csv import write_csv
@@ -84,7 +85,7 @@ def retarget_file(
     write(done.motion, out)
     if frames is not None:
         table = frame_table(done, loaded.raw if isinstance(loaded.raw, HumanMotion) else None, recipe)
-        plan.replace_file(frames, table.write_parquet)
+        replace_file(frames, table.write_parquet)
     return done
 
 
@@ -148,9 +149,7 @@ def write_picture(motion: RobotMotion, path: Path, *, title: str = "") -> Path:
     """Poses spread over the motion, side by side as an SVG; what touches the ground is marked."""
     frames = pick_frames(motion.frame_count, POSE_COUNT)
     contact = None if motion.contact is None else motion.contact[frames]
-    plan.replace_file(
-        path, lambda made: made.write_text(draw_poses(G1, motion.qpos[frames], contact=contact, title=title))
-    )
+    replace_file(path, lambda made: made.write_text(draw_poses(G1, motion.qpos[frames], contact=contact, title=title)))
     return path
 
 

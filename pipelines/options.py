@@ -30,7 +30,7 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=place, required=True, metavar="OUT", help="the corpus: a folder or s3://bucket/folder"
     )
-    _add_running_options(parser)
+    add_running_options(parser)
     _add_recipe_options(parser)
 
 
@@ -38,7 +38,7 @@ def add_growing_options(parser: argparse.ArgumentParser, *, required: bool) -> N
     """Options of commands that build by the recipe of the corpus."""
     parser.add_argument("out", type=place, metavar="OUT", help="a corpus: a folder or s3://bucket/folder")
     _add_source_option(parser, required=required)
-    _add_running_options(parser)
+    add_running_options(parser)
     _add_reading_options(parser)
 
 
@@ -47,7 +47,7 @@ def _add_source_option(parser: argparse.ArgumentParser, *, required: bool) -> No
     parser.add_argument("--source", action="append", required=required, default=[], metavar="SOURCE=DIR", help=text)
 
 
-def _add_running_options(parser: argparse.ArgumentParser) -> None:
+def add_running_options(parser: argparse.ArgumentParser) -> None:
     """Where and how tasks run: what `running_options` reads."""
     _add_cache(parser)
     add = parser.add_argument

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from corpus.durable import replace_file
 from corpus.errors import CorruptShard, MotionloomError, RecipeMismatch
 from corpus.g1 import G1
 from corpus.remote.bucket import is_url
@@ -151,7 +152,7 @@ def _describe(path: Path, recipe: Recipe) -> None:
         "joint_names": list(G1.joint_names),
         "fps": recipe.fps,
     }
-    plan.replace_file(path, lambda temporary: temporary.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n"))
+    replace_file(path, lambda temporary: temporary.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n"))
 
 
 def _made_by(out: Path, recipe: Recipe) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int
 
+from corpus.durable import replace_file
 from corpus.errors import MotionloomError
 from corpus.motion import Clip
 from corpus.sources import source
@@ -288,18 +289,6 @@ def _write_plan(out: Path, number: int, rows: pl.DataFrame) -> None:
     for old in folder.glob("[0-9]*.parquet"):
         if int(old.stem) < number:
             old.unlink()
-
-
-def replace_file(path: Path, write) -> None:
-    """Let `write(temporary path)` make a file, and put it in place by one rename once it is safe on the disk."""
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        write(temporary)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def clip_table(clips: Iterable[Clip], bytes_per_frame: float, *, chunk: int = 100_000) -> pl.DataFrame:

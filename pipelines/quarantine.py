@@ -6,8 +6,9 @@ import itertools
 import logging
 from pathlib import Path
 
+from corpus.durable import sync
 from corpus.errors import CorruptShard, MotionloomError
-from corpus.store import Shard, sync
+from corpus.store import Shard
 from pipelines import plan
 
 log = logging.getLogger(__name__)

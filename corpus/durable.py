@@ -1,0 +1,45 @@
+"""Files that are whole wherever they exist: written under another name, safe on the disk, then renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write(temporary path)` make a file, and put it in place by one rename once it is safe on the disk."""
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    try:
+        write(temporary)
+        sync(temporary)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """One npz, to be read by `load_arrays`."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # np.savez would add ".npz" to a name
+            np.savez(file, allow_pickle=False, **arrays)
+
+    replace_file(path, write)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of an npz by name, never a pickled object; raises what NumPy raises where it is none."""
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or a folder's list of names, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

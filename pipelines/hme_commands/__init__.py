@@ -1,0 +1,20 @@
+"""Commands about what is in a corpus: a file each, with its options (`add_options`) and what it does (`run`)."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+COMMANDS: dict[str, str] = {
+    "embed": "what every segment of a corpus is like, in numbers",
+    "cluster": "groups of segments that are alike",
+}
+"""Name and, in few words, purpose; each is a module of this package."""
+
+
+def add_commands(known: argparse._SubParsersAction) -> None:
+    for name, text in COMMANDS.items():
+        module = importlib.import_module(f"{__name__}.{name}")
+        parser = known.add_parser(name, help=text, description=module.run.__doc__)
+        parser.set_defaults(run=module.run)
+        module.add_options(parser)
