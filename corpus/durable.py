@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -31,9 +33,12 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of an npz by name, never a pickled object; raises what NumPy raises where it is none."""
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    """Arrays of an npz by name, never a pickled object; raises `ValueError` where the file is none or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
+        raise ValueError(f"no npz, or a damaged one: {error}") from None
 
 
 def sync(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -37,7 +36,7 @@ def load_embedder(path: Path) -> Embedder:
     """Whatever kind it is of; raises `MotionloomError` where the file holds no embedder."""
     try:
         kind = str(load_arrays(path)["kind"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise MotionloomError(f"{path} holds no embedder ({error!r}).") from None
     if kind not in KINDS:
         raise MotionloomError(f"{path} holds an embedder of kind {kind!r}. Known: {', '.join(KINDS)}.")

@@ -74,7 +74,7 @@ def _as_arrow(values: np.ndarray) -> pa.Array:
 
 def _numbers(array: pa.Array) -> np.ndarray:
     if pa.types.is_fixed_size_list(array.type):
-        return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
+        return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
     return array.to_numpy(zero_copy_only=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -115,6 +116,27 @@ def read_parts(corpus: Corpus, folder: Path) -> tuple[ShardRows, ...]:
             raise MotionloomError(f"{folder / shard}.arrow tells of other segments than the catalog: run `{COMMAND}`.")
         start += count
     return parts
+
+
+def damage(corpus: Corpus) -> Iterator[str]:
+    """What is wrong with the files beside the shards, a line each: every byte of those that are there."""
+    for path in sorted(hme_folder(corpus).glob("*/embedder.npz")):
+        try:
+            load_embedder(path)
+        except MotionloomError as error:
+            yield str(error)
+    for path in sorted(hme_folder(corpus).glob("*/shards/*.arrow")) + sorted(hme_folder(corpus).glob("traits/*.arrow")):
+        try:
+            read_shard_rows(path, checksums=True)
+        except MotionloomError as error:
+            yield str(error)
+
+
+def strays(corpus: Corpus) -> Iterator[Path]:
+    """Files about shards that the corpus has no more."""
+    known = set(corpus.shard_ids)
+    for pattern in ("*/shards/*.arrow", "traits/*.arrow"):
+        yield from (path for path in sorted(hme_folder(corpus).glob(pattern)) if path.stem not in known)
 
 
 def hme_folder(corpus: Corpus) -> Path:

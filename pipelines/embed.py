@@ -151,7 +151,10 @@ def _choose(corpus: Corpus, embedder: str | Path | None, *, refit: bool, sample:
         return default_id(corpus), False
     config = PRESETS.get(str(embedder or "spectrum"))
     if config is None:
-        chosen, fitted = load_embedder(Path(embedder or "")), False
+        path = Path(embedder or "")
+        if not path.is_file():
+            raise MotionloomError(f"No embedder {path}. Known: {', '.join(PRESETS)}, or the file of a trained one.")
+        chosen, fitted = load_embedder(path), False
     else:
         same = [hme_id for hme_id in known if _is_of(corpus, hme_id, config)]
         if same and not refit:

@@ -45,6 +45,10 @@ def troubles(out: Path) -> Iterator[str]:
         yield from (line if shard in line else f"{shard}: {line}" for line in verify_shard(out / "shards" / shard))
     found = list(table_troubles(out, finished))
     yield from found or _differences_from_a_fold(out)
+    if (out / "hme").is_dir() and not found:
+        from hme.space import damage
+
+        yield from damage(catalog.Corpus.open(out))
 
 
 def table_troubles(out: Path, finished: set[str]) -> Iterator[str]:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
 from corpus.remote.bucket import is_url
 from corpus.remote.mirror import Mirror
 from corpus.sources.options import LoadOptions
 from corpus.store import verify_shard
+from hme.space import strays
 from pipelines import bucket_inventory, inventory, plan
 from pipelines.build import Outcome, build, fold
 from pipelines.place import Folder, leftovers, locked, open_place
@@ -143,6 +145,9 @@ def _orphans(out: Path) -> Iterator[Orphan]:
     for path in sorted((out / "shards").glob("[!.]*")):
         if not (path / "shard.json").exists():
             found.append((path, "no whole shard: it has no shard.json"))
+    if (out / "hme").is_dir():
+        found += [(path, "about a shard that is no more") for path in strays(Corpus.open(out))]
+        found += [(path, "half made by a run that was killed") for path in sorted((out / "hme").rglob(".tmp-*"))]
     for path, why in found:
         yield Orphan(path.relative_to(out).as_posix(), _size(path), why)
 
