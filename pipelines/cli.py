@@ -1,4 +1,4 @@
-"""The command `loom`: scan, build, append, merge, repair, gc, retarget, info, verify, rehearse, demo, and those of `pipelines.hme_commands`."""
+"""The command `loom`: scan, build, append, merge, repair, gc, retarget, info, verify, report, rehearse, demo, and those of `pipelines.hme_commands`."""
 
 from __future__ import annotations
 
@@ -89,6 +89,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_corpus(one)
     one.add_argument("--reasons", type=int, default=15, metavar="N", help="how many reasons to list (default 15)")
     add_corpus(command(commands.verify, "check a corpus's checksums and tables"))
+    one = command(commands.report, "a corpus on one page")
+    add_corpus(one)
+    one.add_argument("--page", type=Path, metavar="FILE.html", help="where to (default OUT/report/report.html)")
+    one.add_argument("--pictures", type=int, default=8, metavar="N", help="segments to draw (default 8)")
     add_commands(known)
     add_rehearse_options(command(commands.rehearse, "try the plan, catalog, scheduler and loader at any size"))
     one = command(commands.demo, "build and show a small corpus")

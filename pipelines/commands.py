@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from corpus.errors import MotionloomError
 from pipelines.console import counted, in_bytes, in_hours, print_table
 from pipelines.options import reading_options, recipe_options, running_options, source_folder, source_folders
 
@@ -139,6 +140,19 @@ def verify(options: argparse.Namespace) -> int:
         count += 1
     print(f"{options.out}: {_troubles(count)}")
     return 1 if count else 0
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write a corpus on one page: its ledger, what was left out and why, how it looks and measures, what in it is alike."""
+    from pipelines.report import write_report
+
+    if not isinstance(options.out, Path):
+        raise MotionloomError("A report is written of a corpus in a folder.")
+    page = options.page or options.out / "report" / "report.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_report(options.out, page, picture_count=options.pictures)
+    print(f"wrote {page}")
+    return 0
 
 
 def rehearse(options: argparse.Namespace) -> int:

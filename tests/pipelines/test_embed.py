@@ -219,3 +219,18 @@ def test_clusters_are_kept_as_the_corpus_grows_and_found_anew_when_asked(out, tm
     assert "2 clusters (found)" in capsys.readouterr().out
     assert cli.main(["cluster", str(out), "--clusters", "1000"]) == 1
     assert "name a number from 1 to" in capsys.readouterr().err
+
+
+def test_the_report_shows_what_is_alike(out, capsys):
+    assert cli.main(["report", str(out)]) == 0
+    page = out / "report" / "report.html"
+    assert "What is alike" not in page.read_text()
+    embed.embed(out, cluster=INLINE)
+    assert cli.main(["cluster", str(out), "--clusters", "2"]) == 0
+    assert cli.main(["report", str(out), "--page", str(out / "report" / "other.html")]) == 0
+    text = (out / "report" / "other.html").read_text()
+    kept = Corpus.open(out).kept
+    assert text.count("<circle") >= kept.height and "2 clusters" not in text
+    assert sum(name in text for name in kept["segment"]) >= 2
+    assert "of the time, " in text
+    assert cli.main(["verify", str(out)]) == 0

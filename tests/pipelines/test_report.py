@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from corpus.schema import QUALITY
-from pipelines.report import KEPT, MEASURES, REJECTED, histogram
+from pipelines.html import KEPT, REJECTED, histogram
+from pipelines.report import MEASURES
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE_NAME = "<script>alert(1)<script>.csv"
