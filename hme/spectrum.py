@@ -13,9 +13,8 @@ where the weights have come down to zero, so that padding adds no energy; they a
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,22 +23,29 @@ import numpy as np
 import warp as wp
 from jaxtyping import Float
 
-from corpus.durable import load_arrays, save_arrays
 from corpus.errors import MotionloomError
 from corpus.motion import RobotMotion
-from hme.embedding import Embedding, join_embeddings
+from hme.blocks import (
+    Projection,
+    channel_statistics,
+    check_channels,
+    embed_all,
+    embedded,
+    fit_projection,
+    id_of,
+    read_embedder,
+    save_embedder,
+    whole_motion_blocks,
+)  # fmt: skip
+from hme.embedding import Embedding
 from hme.feature_kernel import ROOT_CHANNELS
-from hme.features import FEATURE_FPS, JOINTS, Features, batches, features
+from hme.features import FEATURE_FPS, Features, features
 from hme.spectrum_kernel import LANES, Task, transform
 
 KIND = "spectrum"
 BLOCKS = ("mean", "spread", "pose", "velocity")
 METHOD = 1
 """Raised by hand whenever the same motion and statistics would give another vector than before."""
-CHANNEL_FLOOR = np.array([0.05, *[0.2] * 3, 0.5, 0.5, 0.2, *[1.0] * 3])
-"""Least scale of the root's channels: height [m], gravity, velocity [m/s], angular velocity [rad/s]."""
-JOINT_FLOOR = 0.3
-"""Least scale of a joint [rad]: a joint that hardly moves in a corpus is not blown up until its noise speaks."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +105,7 @@ class Spectrum:
     channel_mean: Float[np.ndarray, " C"]
     channel_scale: Float[np.ndarray, " C"]
     """z = (x − mean) / scale."""
-    block_mean: Mapping[str, Float[np.ndarray, " B"]]
-    block_scale: Mapping[str, Float[np.ndarray, " B"]]
-    """Likewise, block by block; they bring a block to unit norm on average."""
-    basis: Float[np.ndarray, "B D"]
-    """Principal components of the weighed blocks, end to end."""
+    projection: Projection
 
     @property
     def hme_id(self) -> str:
@@ -112,60 +114,35 @@ class Spectrum:
 
     @cached_property
     def _id(self) -> str:
-        digest = hashlib.blake2b(_described(self.config).encode(), digest_size=8)
-        for name, array in sorted(self._arrays().items()):
-            digest.update(f"{name}{array.shape}".encode() + np.ascontiguousarray(array, "<f4").tobytes())
-        return digest.hexdigest()
+        return id_of(_described(self.config), self._arrays())
 
     def embed(self, motions: Sequence[RobotMotion]) -> Embedding:
         """All motions, none left out. One by one or together, they come out the same but for rounding."""
-        parts = [self.embed_features(part) for part in batches(motions)]
-        if not parts:
-            raise MotionloomError("There are no motions to embed.")
-        return join_embeddings(parts)
+        return embed_all(motions, self.embed_features)
 
     def embed_features(self, given: Features) -> Embedding:
-        if given.values.shape[1] != len(self.channel_mean):
-            raise MotionloomError(
-                f"The motions have {given.values.shape[1]} channels, this embedding was fitted on {len(self.channel_mean)}."
-            )
+        check_channels(given, self.channel_mean)
         raw, frequency = _raw_blocks(given, self.config, self.channel_mean, self.channel_scale)
-        blocks = {
-            name: ((raw[name] - self.block_mean[name]) / self.block_scale[name]).astype(np.float32) for name in BLOCKS
-        }
-        bad = np.count_nonzero(~np.isfinite(np.concatenate([*blocks.values(), frequency[:, None]], 1)).all(1))
-        if bad:
-            raise MotionloomError(
-                f"{bad} of {len(frequency)} motions are not finite, or their root's quaternion is zero."
-            )
-        vectors = _joined(blocks, self.config.weights) @ self.basis
-        padded = np.diff(given.starts) < self.config.window
-        return Embedding(vectors, blocks, frequency, padded, self.hme_id)
+        return embedded(raw, frequency, given, self.config.window, self.projection, self.config.weights, self.hme_id)
 
     def save(self, path: Path) -> None:
         """One npz: arrays, and the config as JSON."""
-        about = {"kind": np.array(KIND), "config": np.array(_described(self.config))}
-        save_arrays(path, {**about, **self._arrays()})
+        save_embedder(path, KIND, _described(self.config), self._arrays())
 
     @classmethod
     def load(cls, path: Path) -> Spectrum:
+        config, arrays = read_embedder(path, KIND)
+        if (method := config.pop("method", None)) != METHOD:
+            raise MotionloomError(f"{path} was made by method {method} of the spectrum; this is method {METHOD}.")
         try:
-            arrays = load_arrays(path)
-            config = json.loads(str(arrays["config"]))
-            if (method := config.pop("method")) != METHOD:
-                raise MotionloomError(f"{path} was made by method {method} of the spectrum; this is method {METHOD}.")
             config["band_edges_hz"] = tuple(config["band_edges_hz"])
-            mean, scale = ({name: arrays[f"{kind}_{name}"] for name in BLOCKS} for kind in ("mean", "scale"))
-            return cls(
-                SpectrumConfig(**config), arrays["channel_mean"], arrays["channel_scale"], mean, scale, arrays["basis"]
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            projection = Projection.of(arrays, BLOCKS)
+            return cls(SpectrumConfig(**config), arrays["channel_mean"], arrays["channel_scale"], projection)
+        except (KeyError, TypeError) as error:
             raise MotionloomError(f"{path} holds no fitted spectrum ({error!r}).") from None
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        blocks = {f"mean_{name}": self.block_mean[name] for name in BLOCKS}
-        blocks |= {f"scale_{name}": self.block_scale[name] for name in BLOCKS}
-        return {"channel_mean": self.channel_mean, "channel_scale": self.channel_scale, "basis": self.basis, **blocks}
+        return {"channel_mean": self.channel_mean, "channel_scale": self.channel_scale, **self.projection.arrays()}
 
 
 def fit(motions: Sequence[RobotMotion], config: SpectrumConfig = PRESETS["spectrum"]) -> Spectrum:
@@ -174,17 +151,10 @@ def fit(motions: Sequence[RobotMotion], config: SpectrumConfig = PRESETS["spectr
     There are no more components than the motions span.
     """
     given = features(motions)
-    values = given.values.astype(np.float64)
-    floor = np.concatenate([CHANNEL_FLOOR, np.full(values.shape[1] - ROOT_CHANNELS, JOINT_FLOOR)])
-    mean, scale = values.mean(0).astype(np.float32), np.maximum(values.std(0), floor).astype(np.float32)
-    if not np.isfinite(mean).all():
-        raise MotionloomError("Some of the motions are not finite, or their root's quaternion is zero.")
+    mean, scale = channel_statistics(given)
     raw, _ = _raw_blocks(given, config, mean, scale)
-    block_mean = {name: block.mean(0).astype(np.float32) for name, block in raw.items()}
-    block_scale = {name: _scale(block, config.block_floor).astype(np.float32) for name, block in raw.items()}
-    standard = {name: (raw[name] - block_mean[name]) / block_scale[name] for name in BLOCKS}
-    basis = _principal(_joined(standard, config.weights), config.dimensions)
-    return Spectrum(config, mean, scale, block_mean, block_scale, basis.astype(np.float32))
+    projection = fit_projection(raw, config.weights, floor=config.block_floor, dimensions=config.dimensions)
+    return Spectrum(config, mean, scale, projection)
 
 
 def _raw_blocks(
@@ -192,16 +162,12 @@ def _raw_blocks(
 ) -> tuple[dict[str, Float[np.ndarray, "S B"]], Float[np.ndarray, " S"]]:
     """The blocks as they come, and the frequency of each motion [Hz]."""
     sums, squares, spectra = _transformed(given, config, mean, scale)
-    lengths = np.diff(given.starts)
-    windows = np.maximum(lengths - config.window + 1, 1)[:, None]
+    windows = np.maximum(np.diff(given.starts) - config.window + 1, 1)[:, None]
     average = sums / windows
     spread = np.sqrt(np.maximum(squares / windows - average**2, 0))
-    whole = np.add.reduceat(given.values, given.starts[:-1], 0) / lengths[:, None].astype(np.float32)
     hz = np.arange(spectra.shape[1]) * FEATURE_FPS / config.window
     frequency = spectra @ hz / np.maximum(spectra.sum(1), 1e-12)
-    whole = (whole - mean) / scale
-    blocks = {"mean": average, "spread": spread, "pose": whole[:, JOINTS], "velocity": whole[:, 4:ROOT_CHANNELS]}
-    return blocks, frequency
+    return {"mean": average, "spread": spread, **whole_motion_blocks(given, mean, scale)}, frequency
 
 
 def _transformed(
@@ -237,29 +203,6 @@ def _transformed(
     wp.launch(transform, dim=given.motion_count, inputs=inputs, device="cpu")
     sums, squares = results[..., :channels].reshape(given.motion_count, 2, -1).transpose(1, 0, 2)
     return sums, squares, spectra
-
-
-def _scale(block: Float[np.ndarray, "S B"], floor: float) -> Float[np.ndarray, " B"]:
-    """By what a block is divided for unit norm on average, no number of it counting for much more than it varies."""
-    deviation = block.std(0)
-    deviation = np.maximum(deviation, floor * np.median(deviation))
-    deviation[deviation < 1e-6] = 1.0
-    norm = np.sqrt((((block - block.mean(0)) / deviation) ** 2).sum(1).mean())
-    return deviation * (norm if norm > 1e-6 else 1.0)
-
-
-def _joined(blocks: Mapping[str, Float[np.ndarray, "S B"]], weights: Mapping[str, float]) -> Float[np.ndarray, "S W"]:
-    return np.concatenate([blocks[name] * np.float32(weights[name]) for name in BLOCKS], 1)
-
-
-def _principal(rows: Float[np.ndarray, "S W"], count: int) -> Float[np.ndarray, "W D"]:
-    """Principal directions, the widest first; each with the sign that makes its largest part positive."""
-    centred = rows.astype(np.float64) - rows.mean(0)
-    widths, directions = np.linalg.eigh(centred.T @ centred / len(rows))
-    kept = min(count, max(int((widths > 1e-9 * max(widths[-1], 1e-9)).sum()), 1))
-    directions = directions[:, ::-1][:, :kept]
-    largest = np.take_along_axis(directions, np.abs(directions).argmax(0)[None], 0)
-    return directions * np.where(largest < 0, -1, 1)
 
 
 def _described(config: SpectrumConfig) -> str:
