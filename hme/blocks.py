@@ -24,6 +24,8 @@ CHANNEL_FLOOR = np.array([0.05, *[0.2] * 3, 0.5, 0.5, 0.2, *[1.0] * 3])
 """Least scale of the root's channels: height [m], gravity, velocity [m/s], angular velocity [rad/s]."""
 JOINT_FLOOR = 0.3
 """Least scale of a joint [rad]: a joint that hardly moves in a corpus is not blown up until its noise speaks."""
+REACH_FLOOR = 0.2
+"""Likewise of where a hand or a foot is [m]."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,14 @@ def embed_all(motions: Sequence[RobotMotion], embed_features: Callable[[Features
     return join_embeddings(parts)
 
 
-def channel_statistics(given: Features) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
-    """Mean and scale of each channel; the scale is its standard deviation, or the floor of its kind where that is more."""
+def channel_statistics(
+    given: Features, *, reach_count: int = 0
+) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
+    """Mean and scale of each channel; the scale is its standard deviation, or the floor of its kind where that is more.
+    The last `reach_count` channels tell where hands and feet are."""
     values = given.values.astype(np.float64)
-    floor = np.concatenate([CHANNEL_FLOOR, np.full(values.shape[1] - ROOT_CHANNELS, JOINT_FLOOR)])
+    joint_count = values.shape[1] - ROOT_CHANNELS - reach_count
+    floor = np.concatenate([CHANNEL_FLOOR, np.full(joint_count, JOINT_FLOOR), np.full(reach_count, REACH_FLOOR)])
     mean, scale = values.mean(0).astype(np.float32), np.maximum(values.std(0), floor).astype(np.float32)
     if not np.isfinite(mean).all():
         raise MotionloomError("Some of the motions are not finite, or their root's quaternion is zero.")
@@ -117,7 +123,7 @@ def check_channels(given: Features, mean: Float[np.ndarray, " C"]) -> None:
 def whole_motion_blocks(
     given: Features, mean: Float[np.ndarray, " C"], scale: Float[np.ndarray, " C"]
 ) -> dict[str, Float[np.ndarray, "S B"]]:
-    """`pose`, the mean joint angles, and `velocity`, the root's mean velocity, linear and angular."""
+    """`pose`, the mean joint angles and what else follows them, and `velocity`, the root's mean velocity, linear and angular."""
     whole = np.add.reduceat(given.values, given.starts[:-1], 0) / np.diff(given.starts)[:, None].astype(np.float32)
     whole = (whole - mean) / scale
     return {"pose": whole[:, JOINTS], "velocity": whole[:, VELOCITY.start : TURN.stop]}

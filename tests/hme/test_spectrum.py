@@ -10,10 +10,11 @@ from swinging import swinging
 
 from corpus import rotations
 from corpus.errors import MotionloomError
+from corpus.g1 import G1
 from corpus.motion import RobotMotion
 from hme.embedding import join_embeddings
 from hme.features import JOINTS, features
-from hme.spectrum import PRESETS, Spectrum, SpectrumConfig, _raw_blocks, fit
+from hme.spectrum import PRESETS, Spectrum, SpectrumConfig, _raw_blocks, _seen, fit
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,11 @@ def moved(spectrum, motion: RobotMotion, changed: RobotMotion) -> float:
     return float(spectrum.embed([motion]).distance_to(spectrum.embed([changed]))[0, 0])
 
 
+def seen(spectrum, motion: RobotMotion):
+    """Its features and, where the embedding looks at them, hands and feet."""
+    return _seen(features([motion]), spectrum.limbs)
+
+
 def test_place_and_heading_do_not_move_it(spectrum, found):
     motion = swinging(1.3, 6, seed=50)
     turn = rotations.about_z(np.array(-1.0))
@@ -53,7 +59,7 @@ def test_where_a_periodic_motion_starts_hardly_moves_its_energies(spectrum):
 
 @pytest.mark.parametrize(("seconds", "tolerance"), [(12.0, 2e-5), (2.0, 2e-5)])
 def test_log_energies_are_those_of_a_plain_fourier_transform(spectrum, seconds, tolerance):
-    given = features([swinging(0.9, seconds)])
+    given = seen(spectrum, swinging(0.9, seconds))
     raw, _ = _raw_blocks(given, spectrum.config, spectrum.channel_mean, spectrum.channel_scale)
     z = ((given[0] - spectrum.channel_mean) / spectrum.channel_scale).astype(np.float64)
     size = min(len(z), 41)
@@ -74,7 +80,7 @@ def test_a_sine_lands_in_its_band_with_half_its_square_and_its_frequency(spectru
     qpos = np.tile(swinging(1, 0.1).qpos[:1], (600, 1))
     qpos[:, 7] += 0.5 * np.sin(2 * np.pi * hz * np.arange(600) / 50)
     raw, frequency = _raw_blocks(
-        features([RobotMotion(qpos, 50.0)]), spectrum.config, spectrum.channel_mean, spectrum.channel_scale
+        seen(spectrum, RobotMotion(qpos, 50.0)), spectrum.config, spectrum.channel_mean, spectrum.channel_scale
     )
     energy = np.exp(2 * raw["mean"].reshape(4, -1)[:, JOINTS][:, 0]) - spectrum.config.energy_floor
     expected = 0.125 / spectrum.channel_scale[JOINTS][0] ** 2
@@ -99,7 +105,7 @@ def test_short_motions_are_flagged_and_none_is_dropped(spectrum):
 def test_padding_adds_no_energy(spectrum):
     still = np.tile(swinging(1, 1).qpos[:1], (60, 1))
     raw, frequency = _raw_blocks(
-        features([RobotMotion(still, 50.0)]), spectrum.config, spectrum.channel_mean, spectrum.channel_scale
+        seen(spectrum, RobotMotion(still, 50.0)), spectrum.config, spectrum.channel_mean, spectrum.channel_scale
     )
     assert np.allclose(raw["mean"], 0.5 * np.log(0.01), atol=1e-4)
     assert np.isfinite(frequency).all()
@@ -137,7 +143,7 @@ def test_vectors_keep_the_distances_of_the_weighed_blocks(spectrum, found):
 
 
 def test_a_block_can_be_left_out(found):
-    assert found.weighed({"mean": 1.0, "velocity": 0.5}).shape == (40, 4 * 39 + 6)
+    assert found.weighed({"mean": 1.0, "velocity": 0.5}).shape == (40, 4 * (39 + 12) + 6)
     with pytest.raises(MotionloomError, match=r"No block 'posture'. Known: mean, spread, pose, velocity"):
         found.weighed({"posture": 1.0})
 
@@ -147,7 +153,7 @@ def test_the_published_preset_tells_amplitude_and_frequency(motions):
     swing = np.tile(swinging(1, 0.1).qpos[:1], (600, 1))
     swing[:, 7] += 0.5 * np.sin(2 * np.pi * np.arange(600) / 50)
     raw, _ = _raw_blocks(
-        features([RobotMotion(swing, 50.0)]), spectrum.config, spectrum.channel_mean, spectrum.channel_scale
+        seen(spectrum, RobotMotion(swing, 50.0)), spectrum.config, spectrum.channel_mean, spectrum.channel_scale
     )
     amplitude, hz = raw["mean"].reshape(2, -1)[:, JOINTS][:, 0]
     assert amplitude * spectrum.channel_scale[JOINTS][0] == pytest.approx(0.5, rel=0.07)
@@ -205,3 +211,19 @@ def test_motions_of_another_robot_are_refused(spectrum):
 def test_a_config_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(MotionloomError, match="should"):
         SpectrumConfig(**wrong)
+
+
+def test_a_hand_raised_by_other_joints_is_a_hand_raised(motions):
+    """Two ways to hold a hand in nearly one place differ by less where hands are looked at than where they are not."""
+    shoulder, wrist = G1.joint_names.index("left_shoulder_roll_joint"), G1.joint_names.index("left_wrist_yaw_joint")
+    plain = np.tile(swinging(1, 0.1).qpos[:1], (300, 1))
+    plain[:, 7:] = 0
+    raised, turned = plain.copy(), plain.copy()
+    raised[:, 7 + shoulder] += 1.0
+    turned[:, 7 + wrist] += 1.0  # the wrist's origin stays where it is
+    shares = {}
+    for name in ("spectrum", "spectrum-2"):
+        spectrum = fit(motions, PRESETS[name])
+        poses = spectrum.embed([RobotMotion(qpos, 50.0) for qpos in (plain, raised, turned)]).blocks["pose"]
+        shares[name] = np.linalg.norm(poses[2] - poses[0]) / np.linalg.norm(poses[1] - poses[0])
+    assert shares["spectrum"] < 0.9 * shares["spectrum-2"]
