@@ -39,6 +39,8 @@ class Ledger:
     `frames_loaded`; `frames` retargeted = `frames_kept` + `frames_rejected` + `frames_cut`; `frames_unique`, `frames_virtual`."""
     augment: Augment
     """What the virtual frames are counted for."""
+    compared: bool
+    """Have near-duplicates been looked for? Otherwise only files of the same bytes count once."""
 
     @cached_property
     def total(self) -> dict[str, int]:
@@ -60,31 +62,46 @@ class Ledger:
         yield Stage("retargeted", n["clips_retargeted"], n["frames"], f"{lost[0]:,} clips, {lost[1]:,} frames")
         told = f"{n['frames_rejected']:,} frames rejected, {n['frames_cut']:,} cut away"
         yield Stage("passed", n["clips_passed"], n["frames_kept"], told)
-        told = "files of the same bytes were left out unread; near-duplicates have not been looked for"
+        told = "files of the same bytes were left out unread; near-duplicates have not been looked for (loom dedup)"
+        if self.compared:
+            told = f"{n['frames_kept'] - n['frames_unique']:,} frames of segments that are copies of others"
         yield Stage("unique", n["clips_unique"], n["frames_unique"], told)
         yield Stage("virtual", None, n["frames_virtual"], _in_words(self.augment))
 
 
-def ledger(clips: pl.LazyFrame, segments: pl.LazyFrame, fps: float, augment: Augment | None = None) -> Ledger:
+def ledger(
+    clips: pl.LazyFrame,
+    segments: pl.LazyFrame,
+    fps: float,
+    augment: Augment | None = None,
+    *,
+    copies: pl.LazyFrame | None = None,
+) -> Ledger:
     """Count clips and frames at every stage; raises `CorruptShard` where a clip's frames do not add up.
 
-    `clips` and `segments` are the tables of a corpus at `fps` [Hz]; virtual frames are those that `augment` gives.
+    `clips` and `segments` are the tables of a corpus at `fps` [Hz]; virtual frames are those that `augment` gives. `copies` has the names
+    (`segment`) of kept segments that are copies of others; None where nobody has looked for them.
     """
     check(clips)
+    kept = segments.filter(pl.col("status") == "kept")
+    unique = kept if copies is None else kept.join(copies, on="segment", how="anti")
     augment = augment or Augment()
     moved, passed = pl.col("frames") > 0, pl.col("frames_kept") > 0
     counts = {"clips": pl.len(), "clips_loaded": pl.col("source_frames").count(), "clips_retargeted": moved.sum()}
-    both = {"clips_passed": passed.sum(), "clips_unique": passed.sum()}
+    both = {"clips_passed": passed.sum(), "clips_unique": (passed & (pl.col("frames_unique") > 0)).sum()}
     frames = {"frames_loaded": pl.col("frames_loaded").sum(), **{name: pl.col(name).sum() for name in FRAMES}}
+    of_clip = unique.group_by("clip").agg(frames_unique=pl.col("frames").sum())
     counted = (
         clips.with_columns(pl.col(FRAMES).fill_null(0))
+        .join(of_clip, on="clip", how="left")
+        .with_columns(pl.when(moved).then(pl.col("frames_unique")).fill_null(0).alias("frames_unique"))
         .with_columns(frames_loaded=pl.when(moved).then(pl.col("frames")).otherwise(_frames_at(fps)))
         .group_by("source", "licence")
-        .agg(**counts, **both, **frames, frames_unique=pl.col("frames_kept").sum())
+        .agg(**counts, **both, **frames, frames_unique=pl.col("frames_unique").sum())
     )
-    rows = counted.join(_virtual(clips, segments, augment), on=["source", "licence"], how="left")
+    rows = counted.join(_virtual(clips, unique, augment), on=["source", "licence"], how="left")
     numbers = pl.exclude("source", "licence").fill_null(0).cast(pl.Int64)
-    return Ledger(rows.with_columns(numbers).sort("source", "licence").collect(), augment)
+    return Ledger(rows.with_columns(numbers).sort("source", "licence").collect(), augment, copies is not None)
 
 
 def check(clips: pl.LazyFrame) -> None:
@@ -106,12 +123,16 @@ def _frames_at(fps: float) -> pl.Expr:
     return (intervals + 1 + 1e-3).floor().cast(pl.Int64).fill_null(0)
 
 
-def _virtual(clips: pl.LazyFrame, segments: pl.LazyFrame, augment: Augment) -> pl.LazyFrame:
-    """Virtual frames by source and licence."""
+def _virtual(clips: pl.LazyFrame, unique: pl.LazyFrame, augment: Augment) -> pl.LazyFrame:
+    """Virtual frames of these segments by source and licence."""
     # Of several rows with one key only that which made a motion has segments.
     owners = clips.filter(pl.col("frames") > 0).select("clip", "source", "licence")
-    kept = segments.filter(pl.col("status") == "kept").select("clip", "frames", "speed_use")
-    mine = kept.join(owners, on="clip").select("source", "licence", "frames", "speed_use").collect()
+    mine = (
+        unique.select("clip", "frames", "speed_use")
+        .join(owners, on="clip")
+        .select("source", "licence", "frames", "speed_use")
+        .collect()
+    )
     rows = [
         (*who, virtual_frames(augment, group["frames"].to_numpy(), group["speed_use"].to_numpy()))
         for who, group in mine.group_by("source", "licence")

@@ -96,7 +96,9 @@ class SpectrumConfig:
 
 PRESETS = {
     "spectrum": SpectrumConfig(),
-    "spectrum-2": SpectrumConfig(band_edges_hz=(0.6, 1.2, 2.4), reach=False, velocity_weight=0.5, block_floor=0.25),
+    "spectrum-2": SpectrumConfig(
+        band_edges_hz=(0.6, 1.2, 2.4), reach=False, spread_weight=0.25, velocity_weight=0.5, block_floor=0.25
+    ),
     "published": SpectrumConfig(
         band_edges_hz=(),
         reach=False,

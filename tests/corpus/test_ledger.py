@@ -98,3 +98,18 @@ def test_negative_frames_do_not_balance_the_books():
     wrong = [CLIPS[0] | {"frames_kept": -200, "frames_cut": 1001}, *CLIPS[1:]]
     with pytest.raises(CorruptShard, match=r"for 1 clips.* 1001 frames ≠ -200 kept"):
         ledger(*tables(wrong), 50.0)
+
+
+def test_copies_count_neither_as_unique_nor_as_virtual():
+    segments = [{**row, "segment": f"s{number}"} for number, row in enumerate(SEGMENTS)]
+    augment = Augment(mirror=0.0, speeds=(1.0,))
+    copies = pl.LazyFrame({"segment": ["s0", "s3"]})
+    book = ledger(*tables(segments=segments), 50.0, augment, copies=copies)
+    amass, bvh = book.rows.to_dicts()
+    assert (amass["clips_unique"], amass["frames_unique"], amass["frames_virtual"]) == (1, 399, 399)
+    assert (bvh["clips_unique"], bvh["frames_unique"], bvh["frames_virtual"]) == (0, 0, 0)
+    assert (bvh["clips_passed"], bvh["frames_kept"]) == (1, 1001)
+    unique = next(stage for stage in book.stages() if stage.name == "unique")
+    assert unique.gone == "1,302 frames of segments that are copies of others" and unique.clips == 1
+    nothing = ledger(*tables(segments=segments), 50.0, augment, copies=copies.clear())
+    assert nothing.total["frames_unique"] == nothing.total["frames_kept"] == 1701
