@@ -48,6 +48,8 @@ class Postures:
     """The same without soles and the feet's capsules; infinite where the robot has no others [m]."""
     overlap: Float[np.ndarray, " T"]
     """Deepest overlap of two of the robot's own capsules, as deep as MuJoCo's contact; 0 where none touch [m]."""
+    overlap_count: Float[np.ndarray, " T"]
+    """How many pairs of the robot's own capsules overlap."""
 
     def lifted(self, height: Float[np.ndarray, " T"]) -> "Postures":
         """The same with every frame moved upwards."""
@@ -92,7 +94,7 @@ def postures(
     work = kernel.Work()
     memory = empty(threads, robot.body_count, 12), empty(threads, len(robot.capsules), 6)
     work.pose, work.span = memory
-    soles, heights = empty(len(shape.sole_group) * 3, blocks), empty(3, blocks)
+    soles, heights = empty(len(shape.sole_group) * 3, blocks), empty(4, blocks)
     source = lane_rows(qpos.T[2:], lanes, device)
     wp.launch(
         kernel.measure,
@@ -102,8 +104,8 @@ def postures(
     )
     sole = soles.numpy().reshape(-1, 3, blocks * lanes)[:, :, :frame_count].transpose(1, 0, 2).astype(np.float64)
     sole[:2] += np.asarray(qpos[:, :2], np.float64).T[:, None]
-    lowest, besides, overlap = heights.numpy().reshape(3, -1)[:, :frame_count].astype(np.float64)
-    return Postures(sole, shape.sole_group, lowest, np.where(besides > FAR / 2, np.inf, besides), overlap)
+    lowest, besides, overlap, count = heights.numpy().reshape(4, -1)[:, :frame_count].astype(np.float64)
+    return Postures(sole, shape.sole_group, lowest, np.where(besides > FAR / 2, np.inf, besides), overlap, count)
 
 
 def lane_tree(robot: Robot) -> tuple[Float[np.ndarray, "B 3 3"], Float[np.ndarray, "B 3"], Float[np.ndarray, "B 3 3"]]:
@@ -273,8 +275,10 @@ def _build_kernel(lanes: int) -> SimpleNamespace:
         return root(dot(between, between))
 
     @wp.func
-    def deepest_overlap(thread: int, model: OutlineModel, work: Work) -> V:
+    def find_overlaps(thread: int, block: int, model: OutlineModel, work: Work, heights: wp.array2d(dtype=V)):
+        """The deepest overlap, and how many there are."""
         depth = V(0.0)
+        count = V(0.0)
         for pair in range(model.bundle_one.shape[0]):
             hearts = sub3(
                 load3(work.span, thread, model.bundle_one[pair], 0),
@@ -289,8 +293,12 @@ def _build_kernel(lanes: int) -> SimpleNamespace:
                     u = load3(work.span, thread, one, 3)
                     v = load3(work.span, thread, other, 3)
                     radii = model.capsule_radius[one] + model.capsule_radius[other]
-                    depth = maximum(depth, sub(V(radii), gap(apart, u, v)))
-        return depth
+                    deep = sub(V(radii), gap(apart, u, v))
+                    depth = maximum(depth, deep)
+                    # 1 beyond a nanometre, lane by lane.
+                    count = mad(minimum(mul(maximum(deep, V(0.0)), V(1.0e9)), V(1.0)), V(1.0), count)
+        heights[2, block] = depth
+        heights[3, block] = count
 
     @wp.kernel(module="unique")
     def measure(
@@ -336,7 +344,8 @@ def _build_kernel(lanes: int) -> SimpleNamespace:
             heights[0, block] = lowest
             heights[1, block] = besides
             heights[2, block] = V(0.0)
+            heights[3, block] = V(0.0)
             if with_capsules > 0:
-                heights[2, block] = deepest_overlap(thread, model, work)
+                find_overlaps(thread, block, model, work, heights)
 
     return SimpleNamespace(measure=measure, V=V, Work=Work)

@@ -211,7 +211,7 @@ def frame_measures(
     at_limit = (joints < robot.lower + AT_LIMIT) | (joints > robot.upper - AT_LIMIT)
     joint_step = np.maximum(step.max(1), _root_turn(motion.root_rotation.astype(np.float64)))
     speed_use = (step * (motion.fps / robot.speed_limit)).max(1)
-    slide, jerk = _slide(outside, motion.fps), _jerk(joints, motion.fps)
+    slide, jerk = bearing_slide(outside, motion.fps), _jerk(joints, motion.fps)
     for start in starts:
         joint_step[start] = speed_use[start] = root_step[start] = jerk[start : start + 3] = 0.0
         slide[start] = np.nan
@@ -282,9 +282,9 @@ def measure(robot: Robot, motion: RobotMotion) -> Quality:
     return summarise(frame_measures(robot, replace(motion, contact=None), outside), 0, motion.frame_count)
 
 
-def _slide(outside: Postures, fps: float) -> Float[np.ndarray, " T"]:
-    """A material point that bears before and after a step must not have moved: a foot that rolls about its toe reads zero,
-    one that slips its slip. Speeds come from the points' own paths, never from a body's centre."""
+def bearing_slide(outside: Postures, fps: float) -> Float[np.ndarray, " T"]:
+    """`FrameMeasures.slide`: a material point that bears before and after a step must not have moved. A foot that rolls about
+    its toe reads zero, one that slips its slip. Speeds come from the points' own paths, never from a body's centre."""
     height = outside.soles[2]
     lowest = height.min(0)
     resting = outside.lowest_besides_feet < RESTING

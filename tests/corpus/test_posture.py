@@ -51,7 +51,7 @@ def test_a_frame_is_measured_alike_wherever_it_stands_in_the_array(g1):
     whole = postures(g1, qpos)
     for start, stop in ((0, 1), (5, 37), (20, 23)):
         part = postures(g1, qpos[start:stop])
-        for name in ("soles", "lowest", "lowest_besides_feet", "overlap"):
+        for name in ("soles", "lowest", "lowest_besides_feet", "overlap", "overlap_count"):
             assert np.array_equal(getattr(part, name), getattr(whole, name)[..., start:stop]), name
 
 
