@@ -57,7 +57,7 @@ class Novelty:
     covered: Coverage | None
     """How much of the new the corpus covers already; None where the new are too few."""
     log_volume_gain: Figure
-    """By which log-volume grows, each of the two with its weight by number."""
+    """By which log-volume grows, each of the two with its weight by number; it shrinks where the new fill what was full."""
     effective_clusters_gain: float
     """By which the effective number of clusters grows; NaN without clusters."""
 
@@ -85,7 +85,7 @@ def coverage(
         asked = of[order[:size]]
         shares.append((nearest(asked, by[rng.permutation(len(by))[:size]]) <= radius).mean())
         own.append((nearest(asked, of[order[size : 2 * size]]) <= radius).mean())
-    return Coverage(*(interval(np.array(values), options) for values in (shares, own)), radius, size)
+    return Coverage(interval(np.array(shares), options), interval(np.array(own), options), radius, size)
 
 
 def novelty(

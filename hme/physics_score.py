@@ -13,11 +13,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from corpus.errors import MotionloomError
 from corpus.motion import RobotMotion, velocity
-from corpus.posture import GROUND_POINTS, Postures
+from corpus.posture import GROUND_POINTS, Postures, postures
 from corpus.quality import OFF_GROUND, bearing_slide
 from corpus.robot import Robot
 
@@ -116,6 +116,16 @@ def terms(robot: Robot, motion: RobotMotion, outside: Postures) -> PhysicsTerms:
         spikes=float(_spike_count(motion)),
         complexity=float(np.einsum("td,td->t", speed, speed).mean() + ACCELERATION_WEIGHT * power.mean()),
     )
+
+
+def measure_terms(
+    robot: Robot, qpos: Float[np.ndarray, "T Q"], lengths: Int[np.ndarray, " S"], *, fps: float
+) -> dict[str, Float[np.ndarray, " S"]]:
+    """Of segments that lie end to end: a number for each, by the names in `TERMS`."""
+    ends = np.cumsum(lengths)
+    outside, parts = postures(robot, qpos), list(zip(ends - lengths, ends, strict=True))
+    found = [terms(robot, RobotMotion(qpos[start:stop], fps), outside.slice(start, stop)) for start, stop in parts]
+    return {name: np.array([getattr(one, name) for one in found], np.float32) for name in TERMS}
 
 
 def score(values: Mapping[str, Any], preset: Preset = PRESETS["contact"]) -> Float[np.ndarray, " S"]:

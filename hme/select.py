@@ -10,6 +10,7 @@ little, since what is nearest to a vector lies in its part or in one beside it; 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -33,8 +34,8 @@ class SelectOptions:
     def __post_init__(self) -> None:
         if not (0 <= self.alpha <= 1 and self.part_size >= 1 and self.near >= 1):
             raise MotionloomError(
-                f"select: alpha {self.alpha:g} should lie in 0 to 1, part_size {self.part_size} and near {self.near} "
-                "should be at least 1."
+                "alpha should lie in 0 to 1, part_size and near should be at least 1; got "
+                f"{self.alpha:g}, {self.part_size} and {self.near}."
             )
 
 
@@ -192,7 +193,8 @@ def _parts(
 
     count = max(1, len(candidates) // options.part_size)
     step = max(1, len(candidates) // (count * SAMPLE_OF_PART))
-    means = MiniBatchKMeans(count, n_init=1, max_iter=10, batch_size=8192, random_state=options.seed)
+    how: dict[str, Any] = {"n_init": 1, "max_iter": 10, "batch_size": 8192, "random_state": options.seed}
+    means = MiniBatchKMeans(count, **how)
     means.fit(vectors[candidates[::step]])
     part = np.concatenate(
         [means.predict(vectors[rows]) for rows in np.array_split(candidates, -(-len(candidates) // 2**18))]

@@ -13,7 +13,18 @@ from corpus.errors import MotionloomError
 from corpus.motion import RobotMotion, velocity
 from corpus.posture import postures
 from corpus.quality import OFF_GROUND
-from hme.physics_score import PRESETS, TERMS, PhysicsTerms, Preset, _ankle_height, _ankles, _feet, score, terms
+from hme.physics_score import (
+    PRESETS,
+    TERMS,
+    PhysicsTerms,
+    Preset,
+    _ankle_height,
+    _ankles,
+    _feet,
+    measure_terms,
+    score,
+    terms,
+)
 
 FPS = 50.0
 SECONDS = np.arange(100) / FPS
@@ -168,6 +179,15 @@ def test_a_spike_stands_alone(g1, standing, steps, count):
     path = np.zeros(100)
     path[50 : 50 + len(steps)] = steps
     assert of(g1, shifted(standing, x=path.cumsum())).spikes == count
+
+
+def test_segments_end_to_end_are_measured_each_by_itself(g1, standing):
+    pulled = shifted(standing, x=SECONDS, z=0.2)
+    found = measure_terms(g1, np.concatenate([standing.qpos, pulled.qpos[:70]]), np.array([100, 70]), fps=FPS)
+    alone = [of(g1, standing), of(g1, pulled.slice(0, 70))]
+    assert tuple(found) == TERMS
+    for name in TERMS:
+        assert np.allclose(found[name], [getattr(one, name) for one in alone], rtol=1e-4, atol=1e-6), name
 
 
 def test_the_published_score_is_the_published_sum():
