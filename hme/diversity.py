@@ -51,7 +51,7 @@ class Diversity:
     spread: Figure
     """Geometric mean of the axes' standard deviations (gstd)."""
     log_volume: Figure
-    """½ log det(Σ + 10⁻⁶ I)."""
+    """½ log det(Σ + 10⁻⁶ I); NaN where half a sample has fewer than two vectors for each axis."""
     dimension_ratio: Figure
     """Share of the axes that principal components need to hold 95 % of the variance (EDR)."""
     participation: Figure
@@ -111,6 +111,8 @@ def diversity(
     found: dict[str, Figure] = {}
     for measure in measured.values():
         found |= _figures(measure, draws, options, corrected=True)
+    if size // 2 < 2 * rows.shape[1]:
+        found["log_volume"] = UNKNOWN
     kernel_size = min(size, options.kernel_sample)
     kernel_draws = [drawn[:kernel_size] for drawn in draws]
     found |= _figures(

@@ -13,9 +13,10 @@ from corpus import rotations
 from corpus.catalog import Corpus
 from corpus.quality import AT_LIMIT
 from corpus.robot import Robot
+from hme.physics_score import TERMS, measure_terms
 from hme.space import hme_folder, read_parts
 
-VERSION = "1"
+VERSION = "2"
 """Raised by hand whenever the same frames would give other numbers or columns than before."""
 STANDING = 0.6
 """The pelvis is at least this high while the robot stands or walks [m]: three quarters of its height with straight legs."""
@@ -40,6 +41,7 @@ TRAITS: dict[str, str] = {
     "leaning": "share of frames tilted, the pelvis off the floor: bending, crawling",
     "lying": "share of frames tilted, the pelvis near the floor",
     "joint_speed": "root mean square of the joints' speeds [rad/s]",
+    **dict.fromkeys(TERMS, "a term of the physics score: see `hme.physics_score.PhysicsTerms`"),
 }
 """Name and meaning of every column but `at_limit`: by joint, the share of frames at an end of its range."""
 
@@ -82,6 +84,7 @@ def measure_traits(
         "leaning": mean(~upright & ~low),
         "lying": mean(~upright & low),
         "joint_speed": np.sqrt(moves.mean((moves(joints) ** 2).mean(1))),
+        **measure_terms(robot, qpos, lengths, fps=fps),
         "at_limit": mean(at_limit),
     }
     return {name: values.astype(np.float32) for name, values in found.items()}

@@ -8,6 +8,8 @@ import importlib
 COMMANDS: dict[str, str] = {
     "embed": "what every segment of a corpus is like, in numbers",
     "cluster": "groups of segments that are alike",
+    "diversity": "how varied a corpus is, and what it has that another lacks",
+    "select": "the segments that say most, to a budget",
 }
 """Name and, in few words, purpose; each is a module of this package."""
 
