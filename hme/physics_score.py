@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from corpus import rotations
 from corpus.errors import MotionloomError
-from corpus.motion import RobotMotion, velocity
+from corpus.motion import RobotMotion
 from corpus.posture import GROUND_POINTS, Postures, postures
 from corpus.quality import OFF_GROUND, bearing_slide
 from corpus.robot import Robot
@@ -35,6 +36,8 @@ SPIKE_SPEED, SPIKE_AROUND, SPIKE_SHARE = 5.0, 3, 0.35
 """Root speed of a spike [m/s]; frames on both sides, whose speeds stay under this share of it."""
 ACCELERATION_WEIGHT = 0.05
 """Of squared accelerations beside squared speeds, in the complexity [s²]."""
+BATCH_FRAMES = 10_000
+"""Frames worked on at once: few enough to stay near the processor."""
 
 
 @dataclass(frozen=True)
@@ -93,29 +96,10 @@ PRESETS = {
 
 def terms(robot: Robot, motion: RobotMotion, outside: Postures) -> PhysicsTerms:
     """Of a segment; `outside` is `postures(robot, motion.qpos)`."""
-    if motion.qpos.shape[1] != 7 + robot.joint_count or len(outside.lowest) != motion.frame_count:
-        raise MotionloomError(
-            f"A motion {motion.qpos.shape} with postures of {len(outside.lowest)} frames: {robot.name} needs "
-            f"{7 + robot.joint_count} columns and the postures of the same frames."
-        )
-    speed = velocity(motion)
-    acceleration = np.diff(speed, axis=0) * np.float32(motion.fps)
-    power = np.einsum("td,td->t", acceleration, acceleration)
-    slide = np.nan_to_num(bearing_slide(outside, motion.fps))
-    whole, middles = _flights(outside.lowest > OFF_GROUND, round(LEAST_FLIGHT_S * motion.fps))
-    return PhysicsTerms(
-        ankle_slide=float(_ankle_slide(robot, outside, motion.fps).mean()),
-        sole_slide=float(np.maximum(slide - FREE_SLIDE, 0).mean()),
-        over_speed=_over_speed(robot, speed[:, 6:]),
-        self_contacts=float(np.minimum(outside.overlap_count, MOST_CONTACTS).mean()),
-        # The first frame has none, and counts.
-        acceleration=float(np.sqrt(power).sum() / motion.frame_count),
-        sunk=float(np.maximum(-outside.lowest - FREE_DEPTH, 0).mean()),
-        flight=whole,
-        flight_middles=middles,
-        spikes=float(_spike_count(motion)),
-        complexity=float(np.einsum("td,td->t", speed, speed).mean() + ACCELERATION_WEIGHT * power.mean()),
-    )
+    if len(outside.lowest) != motion.frame_count:
+        raise MotionloomError(f"Postures of {len(outside.lowest)} frames for a motion of {motion.frame_count}.")
+    found = _of_segments(robot, motion.qpos, np.array([motion.frame_count]), motion.fps, outside)
+    return PhysicsTerms(**{name: float(found[name][0]) for name in TERMS})
 
 
 def measure_terms(
@@ -123,9 +107,12 @@ def measure_terms(
 ) -> dict[str, Float[np.ndarray, " S"]]:
     """Of segments that lie end to end: a number for each, by the names in `TERMS`."""
     ends = np.cumsum(lengths)
-    outside, parts = postures(robot, qpos), list(zip(ends - lengths, ends, strict=True))
-    found = [terms(robot, RobotMotion(qpos[start:stop], fps), outside.slice(start, stop)) for start, stop in parts]
-    return {name: np.array([getattr(one, name) for one in found], np.float32) for name in TERMS}
+    first = np.flatnonzero(np.diff((ends - 1) // BATCH_FRAMES, prepend=-1))
+    parts = []
+    for some in np.split(np.arange(len(lengths)), first[1:]):
+        rows = slice(int(ends[some[0]] - lengths[some[0]]), int(ends[some[-1]]))
+        parts.append(_of_segments(robot, qpos[rows], lengths[some], fps, postures(robot, qpos[rows])))
+    return {name: np.concatenate([part[name] for part in parts]).astype(np.float32) for name in TERMS}
 
 
 def score(values: Mapping[str, Any], preset: Preset = PRESETS["contact"]) -> Float[np.ndarray, " S"]:
@@ -143,10 +130,57 @@ def score(values: Mapping[str, Any], preset: Preset = PRESETS["contact"]) -> Flo
     return np.maximum(100 - np.atleast_1d(total), 0)
 
 
-def _over_speed(robot: Robot, speed: Float[np.ndarray, "T N"]) -> float:
-    beyond = np.abs(speed)
-    beyond -= robot.speed_limit.astype(speed.dtype)
-    return float(np.maximum(beyond, 0, out=beyond).mean())
+def _of_segments(
+    robot: Robot, qpos: Float[np.ndarray, "T Q"], lengths: Int[np.ndarray, " S"], fps: float, outside: Postures
+) -> dict[str, Float[np.ndarray, " S"]]:
+    """Segments that lie end to end; what lies between two frames belongs to the later one, and a first frame has none."""
+    if qpos.shape[1] != 7 + robot.joint_count:
+        raise MotionloomError(f"Motion of {qpos.shape[1]} columns: {robot.name} has {7 + robot.joint_count}.")
+    starts = np.cumsum(lengths) - lengths
+
+    def total(values: Float[np.ndarray, " T"]) -> Float[np.ndarray, " S"]:
+        return np.add.reduceat(values, starts, dtype=np.float64)
+
+    def since_start(values: Float[np.ndarray, "T ..."]) -> Float[np.ndarray, "T ..."]:
+        values[starts] = 0
+        return values
+
+    speed = _velocities(qpos, lengths, fps)
+    acceleration = since_start(np.diff(speed, axis=0, prepend=speed[:1]) * np.float32(fps))
+    power = np.einsum("td,td->t", acceleration, acceleration)
+    beyond = np.maximum(np.abs(speed[:, 6:]) - robot.speed_limit.astype(np.float32), 0)
+    slide = since_start(np.nan_to_num(bearing_slide(outside, fps)))
+    flight, middles = _flights(outside.lowest > OFF_GROUND, starts, lengths, round(LEAST_FLIGHT_S * fps))
+    return {
+        "ankle_slide": total(since_start(_ankle_slide(robot, outside, fps))) / lengths,
+        "sole_slide": total(np.maximum(slide - FREE_SLIDE, 0)) / lengths,
+        "over_speed": total(beyond.mean(1)) / lengths,
+        "self_contacts": total(np.minimum(outside.overlap_count, MOST_CONTACTS)) / lengths,
+        "acceleration": total(np.sqrt(power)) / lengths,
+        "sunk": total(np.maximum(-outside.lowest - FREE_DEPTH, 0)) / lengths,
+        "flight": flight,
+        "flight_middles": middles,
+        "spikes": _spikes(qpos[:, :3].astype(np.float64), starts, lengths, fps),
+        "complexity": total(np.einsum("td,td->t", speed, speed)) / lengths
+        + ACCELERATION_WEIGHT * total(power) / np.maximum(lengths - 1, 1),
+    }
+
+
+def _velocities(qpos: Float[np.ndarray, "T Q"], lengths: Int[np.ndarray, " S"], fps: float) -> Float[np.ndarray, "T V"]:
+    """`corpus.motion.velocity` of each segment, in single precision."""
+    turn = qpos[:, 3:7].astype(np.float64)
+    step = np.zeros((len(qpos) + 1, qpos.shape[1] - 1), np.float32)
+    step[1:-1, :3] = qpos[1:, :3] - qpos[:-1, :3]
+    step[1:-1, 3:6] = rotations.to_rotation_vector(rotations.multiply(turn[1:], rotations.conjugate(turn[:-1])))
+    step[1:-1, 6:] = qpos[1:, 7:] - qpos[:-1, 7:]
+    step *= np.float32(fps)
+    last = np.cumsum(lengths) - 1
+    first = last - lengths + 1
+    speed = (step[1:] + step[:-1]) / 2
+    brief = (lengths < 2)[:, None]
+    speed[first], speed[last] = np.where(brief, 0, step[first + 1]), np.where(brief, 0, step[last])
+    speed[:, 3:6] = rotations.rotate(rotations.conjugate(turn), speed[:, 3:6])
+    return speed
 
 
 def _ankle_slide(robot: Robot, outside: Postures, fps: float) -> Float[np.ndarray, " T"]:
@@ -199,18 +233,29 @@ def _ankles(robot: Robot) -> list[tuple[int, int, int, Float[np.ndarray, "3"]]]:
     return builds
 
 
-def _flights(off: Bool[np.ndarray, " T"], least: int) -> tuple[float, float]:
-    """Share of frames in runs of at least so many, and of those with half of them on both sides."""
-    edges = np.flatnonzero(np.diff(off, prepend=False, append=False))
-    lengths = edges[1::2] - edges[::2]
-    long = lengths[lengths >= least]
-    return float(long.sum() / len(off)), float((long - least + 1).sum() / len(off))
+def _flights(
+    off: Bool[np.ndarray, " T"], starts: Int[np.ndarray, " S"], lengths: Int[np.ndarray, " S"], least: int
+) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, " S"]]:
+    """Share of each segment's frames in flights of at least so many frames, and of those with half of them on both sides."""
+    before, after = np.roll(off, 1), np.roll(off, -1)
+    before[starts], after[starts + lengths - 1] = False, False
+    begins, ends = np.flatnonzero(off & ~before), np.flatnonzero(off & ~after) + 1
+    long = ends - begins >= least
+    segment, run = np.searchsorted(starts, begins[long], side="right") - 1, (ends - begins)[long]
+    whole, middles = (np.bincount(segment, run - less, len(starts)) for less in (0, least - 1))
+    return whole / lengths, middles / lengths
 
 
-def _spike_count(motion: RobotMotion) -> int:
-    step = np.linalg.norm(np.diff(motion.root_position.astype(np.float64), axis=0), axis=1) * motion.fps
-    if len(step) < 2 or step.max() <= SPIKE_SPEED:
-        return 0
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(step, SPIKE_AROUND), 2 * SPIKE_AROUND + 1).copy()
-    around[:, SPIKE_AROUND] = 0
-    return int(((step > SPIKE_SPEED) & (around.max(1) < SPIKE_SHARE * step)).sum())
+def _spikes(
+    place: Float[np.ndarray, "T 3"], starts: Int[np.ndarray, " S"], lengths: Int[np.ndarray, " S"], fps: float
+) -> Float[np.ndarray, " S"]:
+    step = np.linalg.norm(np.diff(place, axis=0, prepend=place[:1]), axis=1) * fps
+    step[starts] = 0
+    found = np.zeros(len(starts))
+    for segment in np.flatnonzero(np.maximum.reduceat(step, starts) > SPIKE_SPEED):
+        own = step[starts[segment] + 1 : starts[segment] + lengths[segment]]
+        around = np.lib.stride_tricks.sliding_window_view(np.pad(own, SPIKE_AROUND), 2 * SPIKE_AROUND + 1).copy()
+        around[:, SPIKE_AROUND] = 0
+        # With no step beside it nothing tells whether it is a spike.
+        found[segment] = ((own > SPIKE_SPEED) & (around.max(1) < SPIKE_SHARE * own)).sum() * (len(own) > 1)
+    return found

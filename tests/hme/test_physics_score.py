@@ -7,6 +7,7 @@ from dataclasses import replace
 import mujoco
 import numpy as np
 import pytest
+from swinging import swinging
 
 from corpus import rotations
 from corpus.errors import MotionloomError
@@ -21,6 +22,7 @@ from hme.physics_score import (
     _ankle_height,
     _ankles,
     _feet,
+    _velocities,
     measure_terms,
     score,
     terms,
@@ -190,6 +192,22 @@ def test_segments_end_to_end_are_measured_each_by_itself(g1, standing):
         assert np.allclose(found[name], [getattr(one, name) for one in alone], rtol=1e-4, atol=1e-6), name
 
 
+def test_velocities_of_segments_are_those_of_each_motion():
+    motions = [swinging(1.3, seconds, seed=seed) for seed, seconds in enumerate([1.0, 0.04, 3.0])]
+    lengths = np.array([motion.frame_count for motion in motions])
+    found = _velocities(np.concatenate([motion.qpos for motion in motions]), lengths, FPS)
+    assert np.allclose(found, np.concatenate([velocity(motion) for motion in motions]), atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [60, 150, 10_000])
+def test_batches_do_not_show(g1, standing, batch, monkeypatch):
+    qpos, lengths = np.concatenate([swinging(1.3, 1, seed=seed).qpos for seed in range(5)]), np.full(5, 50)
+    whole = measure_terms(g1, qpos, lengths, fps=FPS)
+    monkeypatch.setattr("hme.physics_score.BATCH_FRAMES", batch)
+    found = measure_terms(g1, qpos, lengths, fps=FPS)
+    assert all(np.allclose(found[name], whole[name], rtol=1e-5) for name in TERMS)
+
+
 def test_the_published_score_is_the_published_sum():
     one = dict.fromkeys(TERMS, 0.0) | {
         "ankle_slide": 0.5, "over_speed": 0.02, "self_contacts": 3, "acceleration": 10, "sunk": 0.01, "flight_middles": 0.1,
@@ -218,7 +236,7 @@ def test_a_term_that_was_not_measured_is_an_error_not_zero():
 
 
 def test_postures_of_other_frames_are_refused(g1, standing):
-    with pytest.raises(MotionloomError, match="postures of the same frames"):
+    with pytest.raises(MotionloomError, match="Postures of 50 frames for a motion of 100"):
         terms(g1, standing, postures(g1, standing.qpos[:50]))
-    with pytest.raises(MotionloomError, match="needs 36 columns"):
+    with pytest.raises(MotionloomError, match="Motion of 30 columns: g1 has 36"):
         terms(g1, RobotMotion(standing.qpos[:, :30], FPS), postures(g1, standing.qpos))
