@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -32,7 +33,7 @@ from corpus.posture import postures
 from hme.diversity import MEASURES, Diversity, DiversityOptions, diversity
 from hme.nearest import nearest
 from hme.physics_score import PRESETS, measure_terms, score
-from hme.select import Selection, SelectOptions, _parts, select
+from hme.select import SelectOptions, _parts, select
 from hme.spectrum import fit
 from pipelines.recipe import Recipe
 
@@ -164,7 +165,7 @@ def scale_figures() -> dict[str, float]:
     }
 
 
-def timed(work: Callable[[], np.ndarray | Selection]) -> tuple[float, object]:
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     """Processor seconds, and what came."""
     start = time.process_time()
     result = work()
@@ -231,7 +232,8 @@ def show_diversity(console: Console, found: Mapping[str, Diversity]) -> None:
         told.add_column(column, justify="left" if column == "measure" else "right")
     for name in MEASURES:
         row = [getattr(one, name) for one in found.values()]
-        told.add_row(name, *(f"{one.value:.3g} ({one.low:.3g} to {one.high:.3g})" for one in row))
+        if np.isfinite([one.value for one in row]).all():
+            told.add_row(name, *(f"{one.value:.3g} ({one.low:.3g} to {one.high:.3g})" for one in row))
     console.print(told, "")
 
 

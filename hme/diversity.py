@@ -36,6 +36,13 @@ class DiversityOptions:
     """Of the intervals."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.trim < 1 and self.replicates >= 2 and 0 < self.confidence < 1 and self.eigenvalues >= 1):
+            raise MotionloomError(
+                "diversity: trim should lie in 0 to 1, confidence between them, replicates be at least 2 and eigenvalues 1; got "
+                f"{self.trim:g}, {self.confidence:g}, {self.replicates} and {self.eigenvalues}."
+            )
+
 
 @dataclass(frozen=True)
 class Figure:

@@ -44,7 +44,8 @@ class Selection:
     """What was picked."""
 
     order: Int[np.ndarray, " K"]
-    """Numbers of the picked, the first pick first: the first n of them are what a smaller budget would have picked."""
+    """Numbers of the picked, the first pick first. Their beginning is what a smaller budget would have picked, as long as both are
+    exact or both are not."""
     distance: Float[np.ndarray, " S"]
     """Of the picked: to the nearest picked before. Of the others: to the nearest picked, at most. Infinite for the first
     pick, NaN for those that were not allowed."""
@@ -59,8 +60,9 @@ class Selection:
 
 ANCHORS = 32
 """Picks at the start that are made known to all parts."""
-REFRESHES = 100
-"""Times that the largest distance, by which the others are divided, is looked up anew where there are parts."""
+REFRESH_GROWTH = 0.05
+"""When the picks have grown by this share, the largest distance, by which the others are divided, is looked up anew where there
+are parts; it falls slowly."""
 SAMPLE_OF_PART = 50
 """Vectors by which K-means finds a part."""
 
@@ -83,12 +85,12 @@ def select(
     picks = min(budget / cost[candidates].mean(), len(candidates))
     exact = len(candidates) * picks <= options.exact_limit or len(candidates) <= options.part_size
     field = _Field(vectors, complexity, candidates, options, exact)
-    places, distances, spent = [], [], 0.0
-    refresh_every = 1 if exact else max(1, int(picks) // REFRESHES)
+    places, distances, spent, refresh_at = [], [], 0.0, 1
     while len(places) < len(candidates):
-        if len(places) % refresh_every == 0:
+        if len(places) == refresh_at:
             field.refresh()
-        place = field.best()
+            refresh_at += 1 if exact else max(1, int(REFRESH_GROWTH * refresh_at))
+        place = field.best() if places else field.first()
         spent += cost[field.number[place]]
         if spent > budget * (1 + 1e-12):
             break
@@ -121,7 +123,7 @@ class _Field:
         options: SelectOptions,
         exact: bool,
     ):
-        self.alpha, self.near, self.exact = options.alpha, options.near, exact
+        self.alpha, self.near = options.alpha, options.near
         part = np.zeros(len(candidates), np.int64) if exact else _parts(vectors, candidates, options)
         order = np.argsort(part, kind="stable")
         self.number = candidates[order]
@@ -139,11 +141,12 @@ class _Field:
         self.centre_square = np.einsum("pd,pd->p", self.centre, self.centre)
         self.key = np.zeros(len(self.centre))
         self.best_of = np.zeros(len(self.centre), np.int64)
-        self.largest = np.inf
+        self.largest = 0.0
+
+    def first(self) -> int:
+        return int(self.tilt.argmax())
 
     def best(self) -> int:
-        if not self.picked.any():
-            return int(self.tilt.argmax()) if self.alpha < 1 else 0
         return int(self.best_of[self.key.argmax()])
 
     def distance(self, place: int | slice) -> np.ndarray:
@@ -162,10 +165,9 @@ class _Field:
 
     def refresh(self) -> None:
         """Look up the largest distance, and the best of each part by it."""
-        if self.picked.any():
-            self.largest = max(float(self.distance(slice(None)).max()), 1e-6)
-            for part in range(len(self.key)):
-                self._find_best(part)
+        self.largest = max(float(self.distance(slice(None)).max()), 1e-6)
+        for part in range(len(self.key)):
+            self._find_best(part)
 
     def _near(self, place: int) -> Int[np.ndarray, " P"]:
         """The parts whose centres are nearest, and its own."""
@@ -179,7 +181,7 @@ class _Field:
         start, stop = self.starts[part], self.starts[part + 1]
         key = np.sqrt(np.maximum(self.nearest[start:stop], 0))
         key *= self.alpha
-        key += np.float32(min(self.largest, 1e30)) * self.tilt[start:stop]
+        key += np.float32(self.largest) * self.tilt[start:stop]
         key[self.picked[start:stop]] = -1
         best = int(key.argmax())
         self.best_of[part], self.key[part] = start + best, key[best]

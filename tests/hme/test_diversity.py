@@ -125,6 +125,16 @@ def test_too_few_are_refused():
         diversity(gaussian(39), options=PLAIN)
 
 
+def test_volume_is_not_told_of_fewer_vectors_than_axes_need():
+    assert np.isnan(diversity(gaussian(60), options=PLAIN).log_volume.value)
+
+
+@pytest.mark.parametrize("wrong", [{"trim": 1.0}, {"replicates": 1}, {"confidence": 0.0}, {"eigenvalues": 0}])
+def test_options_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(MotionloomError, match="diversity: trim should"):
+        DiversityOptions(**wrong)
+
+
 # ---------------------------------------------------------------- two sets
 
 

@@ -59,6 +59,11 @@ def test_complexity_alone_takes_the_most_complex(vectors, complexity):
     assert found.order.tolist() == np.argsort(-complexity)[:100].tolist()
 
 
+def test_parts_begin_as_exact_selection_does(vectors, complexity):
+    exact, parts = (select(vectors, complexity, 30, options=one).order for one in (SelectOptions(), PARTS))
+    assert parts.tolist() == exact.tolist()
+
+
 @pytest.mark.parametrize("share", [0.01, 0.1])
 def test_parts_lose_little_of_what_exact_selection_reaches(vectors, complexity, share):
     budget = int(share * len(vectors))
@@ -85,8 +90,9 @@ def test_the_same_call_gives_the_same_selection(vectors, complexity):
 
 
 def test_a_smaller_budget_is_the_beginning_of_a_larger_one(vectors, complexity):
-    small, large = (select(vectors, complexity, budget) for budget in (50, 200))
-    assert small.order.tolist() == large.order[:50].tolist()
+    for options in (SelectOptions(), PARTS):
+        small, large = (select(vectors, complexity, budget, options=options) for budget in (50, 200))
+        assert small.order.tolist() == large.order[:50].tolist()
 
 
 def test_a_budget_of_frames_is_nearly_spent_and_never_passed(vectors, complexity):
