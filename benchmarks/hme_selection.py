@@ -22,7 +22,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from rich.console import Console
 from rich.table import Table
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from benchmarks.build import MOTIONS, lay_out
@@ -30,6 +29,7 @@ from benchmarks.hme import built
 from corpus.catalog import Corpus
 from corpus.g1 import G1
 from corpus.posture import postures
+from hme.cluster import fit_clusters
 from hme.diversity import MEASURES, Diversity, DiversityOptions, diversity
 from hme.nearest import nearest
 from hme.physics_score import PRESETS, measure_terms, score
@@ -101,12 +101,16 @@ def uniform(count: int) -> Float[np.ndarray, " S"]:
 def by_cluster(vectors: Float[np.ndarray, "S D"], count: int) -> Int[np.ndarray, " K"]:
     """Equally many of each cluster, at random, as far as it goes."""
     rng = np.random.default_rng(0)
-    label = KMeans(CLUSTERS, n_init=1, random_state=0).fit_predict(vectors[:, :16])
+    label = clustered(vectors)
     turn = np.empty(len(vectors))
     for kind in range(CLUSTERS):
         own = np.flatnonzero(label == kind)
         turn[own] = rng.permutation(len(own))
     return np.lexsort((rng.random(len(vectors)), turn))[:count]
+
+
+def clustered(vectors: Float[np.ndarray, "S D"]) -> Int[np.ndarray, " S"]:
+    return fit_clusters(vectors, CLUSTERS, hme_id="").assign(vectors)[0]
 
 
 def choices(
@@ -177,7 +181,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def compared(vectors: Float[np.ndarray, "S D"], complexity: Float[np.ndarray, " S"]) -> dict[str, Diversity]:
     """All of it, and a tenth chosen in three ways, at the sample size of a tenth."""
-    label = KMeans(CLUSTERS, n_init=3, random_state=0).fit_predict(vectors)
+    label = clustered(vectors)
     sets = {"all": np.arange(len(vectors)), **choices(vectors, complexity, SHARE, SelectOptions())}
     del sets["by parts"]
     options = DiversityOptions(sample=len(sets["random"]) // 2, trim=0.0)

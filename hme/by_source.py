@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from hme.coverage import PAIR_SAMPLE, coverage
 from hme.diversity import (
     LEAST_SAMPLE,
+    UNKNOWN,
     Diversity,
     DiversityOptions,
     Figure,
@@ -22,6 +23,7 @@ from hme.diversity import (
     interval,
     median_distance,
     moments,
+    tells_volume,
 )
 
 log = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ def by_source(
         return {}
     least = min(int((source == name).sum()) for name in names)
     fixed = replace(options, sample=min(options.sample, (least - int(options.trim * least)) // 2))
-    bandwidth = median_distance(vectors, np.random.default_rng(options.seed))
+    bandwidth = median_distance(vectors, options)
     cluster_count = None if label is None else int(label.max()) + 1
     found = {}
     for name in names:
@@ -63,7 +65,8 @@ def leave_one_source_out(
 ) -> pl.DataFrame:
     """What each source adds to all others: source, control, count, measure, value, low, high.
 
-    Measures: `log_volume` and `effective_clusters` that would be lost without it, at the same sample size; `uncovered`: share of
+    Measures: `log_volume` and `effective_clusters` that would be lost without it, at the same sample size
+    (NaN where that is too small for a volume); `uncovered`: share of
     it that nothing of the others is near. `control` rows are the same of shuffled sources: what size alone does.
     """
     rng = np.random.default_rng(options.seed)
@@ -113,7 +116,8 @@ def _lost_without(
                 cluster_figures(label[rows], weight[rows], count)["effective_clusters"] for rows in (drawn, instead)
             ]
             lost["effective_clusters"].append(kinds[0] - kinds[1])
-    return {name: interval(np.array(values), options) for name, values in lost.items()}
+    found = {name: interval(np.array(values), options) for name, values in lost.items()}
+    return found if tells_volume(size, vectors.shape[1]) else found | {"log_volume": UNKNOWN}
 
 
 def _large_enough(source: np.ndarray, options: DiversityOptions) -> list[str]:

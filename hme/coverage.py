@@ -11,12 +11,14 @@ from corpus.errors import MotionloomError
 from hme.diversity import (
     LEAST_SAMPLE,
     POOL,
+    UNKNOWN,
     DiversityOptions,
     Figure,
     cluster_figures,
     interval,
     moments,
     sample_size,
+    tells_volume,
     trimmed_pool,
 )
 from hme.nearest import nearest
@@ -57,7 +59,8 @@ class Novelty:
     covered: Coverage | None
     """How much of the new the corpus covers already; None where the new are too few."""
     log_volume_gain: Figure
-    """By which log-volume grows, each of the two with its weight by number; it shrinks where the new fill what was full."""
+    """By which log-volume grows, each of the two with its weight by number; it shrinks where the new fill what was full. NaN where
+    the corpus is too small."""
     effective_clusters_gain: float
     """By which the effective number of clusters grows; NaN without clusters."""
 
@@ -85,7 +88,7 @@ def coverage(
         asked = of[order[:size]]
         shares.append((nearest(asked, by[rng.permutation(len(by))[:size]]) <= radius).mean())
         own.append((nearest(asked, of[order[size : 2 * size]]) <= radius).mean())
-    return Coverage(interval(np.array(shares), options), interval(np.array(own), options), radius, size)
+    return Coverage(_share(shares, options), _share(own, options), radius, size)
 
 
 def novelty(
@@ -121,6 +124,11 @@ def novelty(
     )
 
 
+def _share(values: list[float], options: DiversityOptions) -> Figure:
+    found = interval(np.array(values), options)
+    return Figure(found.value, max(found.low, 0.0), min(found.high, 1.0))
+
+
 def _volume_gain(
     new: Float[np.ndarray, "Q D"],
     corpus: Float[np.ndarray, "S D"],
@@ -130,6 +138,8 @@ def _volume_gain(
     """Samples of the corpus, and the same with the share of the new exchanged for them: what both have in common cancels."""
     pool = trimmed_pool(corpus, options, rng)
     size = sample_size(len(pool), options)
+    if not tells_volume(size, new.shape[1]):
+        return UNKNOWN
     count = round(size * len(new) / (len(new) + len(corpus)))
     gains = []
     for _ in range(options.replicates):

@@ -108,7 +108,7 @@ def diversity(
     pool = trimmed_pool(vectors, options, rng)
     size = sample_size(len(pool), options)
     rows = np.asarray(vectors[pool], np.float64)
-    bandwidth = bandwidth or median_distance(rows, rng)
+    bandwidth = bandwidth or median_distance(rows, options)
     draws = [rng.choice(len(pool), size, replace=False) for _ in range(options.replicates)]
     measured = {"moments": lambda drawn: moments(rows[drawn])}
     if label is not None:
@@ -118,7 +118,7 @@ def diversity(
     found: dict[str, Figure] = {}
     for measure in measured.values():
         found |= _figures(measure, draws, options, corrected=True)
-    if size // 2 < 2 * rows.shape[1]:
+    if not tells_volume(size, rows.shape[1]):
         found["log_volume"] = UNKNOWN
     kernel_size = min(size, options.kernel_sample)
     kernel_draws = [drawn[:kernel_size] for drawn in draws]
@@ -169,8 +169,9 @@ def vendi(rows: Float[np.ndarray, "n D"], bandwidth: float, eigenvalues: int) ->
     return float(np.exp(-(share * np.log(np.where(share > 0, share, 1))).sum()))
 
 
-def median_distance(rows: Float[np.ndarray, "n D"], rng: np.random.Generator) -> float:
+def median_distance(rows: Float[np.ndarray, "n D"], options: DiversityOptions) -> float:
     """Of two of them."""
+    rng = np.random.default_rng(options.seed)
     one, other = (rng.permutation(len(rows))[:5000] for _ in range(2))
     apart = np.linalg.norm(np.asarray(rows[one], float) - rows[other], axis=1)
     return max(float(np.median(apart[one != other])), 1e-9)
@@ -204,6 +205,11 @@ def sample_size(pool: int, options: DiversityOptions) -> int:
             f"{LEAST_SAMPLE} (here {options.sample})."
         )
     return size
+
+
+def tells_volume(size: int, axes: int) -> bool:
+    """Does half of the sample hold two vectors for each axis? With fewer the covariance is mostly chance."""
+    return size >= 4 * axes
 
 
 def interval(values: Float[np.ndarray, " R"], options: DiversityOptions, centre: float | None = None) -> Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from math import isfinite
 
 from pipelines.console import print_table
 from pipelines.options import add_corpus, place
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     if options.by:
         found |= corpus_diversity(space, by=options.by, options=asked)
     _show(found)
-    if options.by:
+    if options.by and len(found) > 2:
         _show_added(added_by_source(space, by=options.by, options=asked), options.by)
     if options.against:
         other = Space.open(Corpus.open(options.against, cache=options.cache))
@@ -70,15 +71,19 @@ def _show(found: Mapping) -> None:
 
 
 def _show_added(table, by: str) -> None:
+
+    def is_known(told: Mapping, measure: str) -> bool:
+        return all(
+            (measure, control) in told and isfinite(told[measure, control]["value"]) for control in (False, True)
+        )
+
     print(f"\nWhat each {by} adds to the others (in brackets: shuffled, what size alone does)")
     measures = ["log_volume", "effective_clusters", "uncovered"]
     rows = []
     for (name,), group in table.group_by("source", maintain_order=True):
         told = {(row["measure"], row["control"]): row for row in group.to_dicts()}
         cells = [
-            f"{_range(told[measure, False])} [{told[measure, True]['value']:.3g}]"
-            if (measure, False) in told and (measure, True) in told
-            else "–"
+            f"{_range(told[measure, False])} [{told[measure, True]['value']:.3g}]" if is_known(told, measure) else "–"
             for measure in measures
         ]
         rows.append([name, f"{group['count'][0]:,}", *cells])
