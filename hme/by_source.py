@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
-from hme.coverage import PAIR_SAMPLE, coverage
+from hme.coverage import TooFew, coverage
 from hme.diversity import (
     LEAST_SAMPLE,
     UNKNOWN,
@@ -65,9 +65,9 @@ def leave_one_source_out(
 ) -> pl.DataFrame:
     """What each source adds to all others: source, control, count, measure, value, low, high.
 
-    Measures: `log_volume` and `effective_clusters` that would be lost without it, at the same sample size
-    (NaN where that is too small for a volume); `uncovered`: share of
-    it that nothing of the others is near. `control` rows are the same of shuffled sources: what size alone does.
+    Measures: `log_volume` and `effective_clusters` that would be lost without it, at the same sample size; `uncovered`: share of
+    it that nothing of the others is near. NaN where there is too little to tell. `control` rows are the same of shuffled
+    sources: what size alone does.
     """
     rng = np.random.default_rng(options.seed)
     weight = np.ones(len(vectors)) if frames is None else np.asarray(frames, float)
@@ -79,8 +79,7 @@ def leave_one_source_out(
             if len(own) - own.sum() < 2 * LEAST_SAMPLE:
                 continue
             found = _lost_without(vectors, own, label, weight, options)
-            covered = coverage(vectors[own], vectors[~own], sample=PAIR_SAMPLE, options=options).share
-            found["uncovered"] = Figure(1 - covered.value, 1 - covered.high, 1 - covered.low)
+            found["uncovered"] = _uncovered(vectors, own, options)
             rows += [
                 (str(name), control, int(own.sum()), measure, figure.value, figure.low, figure.high)
                 for measure, figure in found.items()
@@ -102,6 +101,7 @@ def _lost_without(
     mine, others = (side[inner(vectors[side], options.trim)] for side in (pool[own[pool]], pool[~own[pool]]))
     pool = np.concatenate([mine, others])
     size = min(options.sample, len(others) // 2)
+    count = 0 if label is None else int(label.max()) + 1
     lost: dict[str, list[float]] = {"log_volume": []} | ({} if label is None else {"effective_clusters": []})
     for _ in range(options.replicates):
         drawn = rng.permutation(pool)[:size]
@@ -111,13 +111,20 @@ def _lost_without(
         volume = [moments(np.asarray(vectors[rows], np.float64))["log_volume"] for rows in (drawn, instead)]
         lost["log_volume"].append(volume[0] - volume[1])
         if label is not None:
-            count = int(label.max()) + 1
             kinds = [
                 cluster_figures(label[rows], weight[rows], count)["effective_clusters"] for rows in (drawn, instead)
             ]
             lost["effective_clusters"].append(kinds[0] - kinds[1])
     found = {name: interval(np.array(values), options) for name, values in lost.items()}
     return found if tells_volume(size, vectors.shape[1]) else found | {"log_volume": UNKNOWN}
+
+
+def _uncovered(vectors: Float[np.ndarray, "S D"], own: Bool[np.ndarray, " S"], options: DiversityOptions) -> Figure:
+    try:
+        covered = coverage(vectors[own], vectors[~own], options=options).share
+    except TooFew:
+        return UNKNOWN
+    return Figure(1 - covered.value, 1 - covered.high, 1 - covered.low)
 
 
 def _large_enough(source: np.ndarray, options: DiversityOptions) -> list[str]:

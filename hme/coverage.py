@@ -27,8 +27,12 @@ NEIGHBOUR = 5
 """A vector's neighbourhood reaches to this neighbour (Naeem et al.)."""
 PAIR_SAMPLE = 2_000
 """Vectors of each side that are compared, at most."""
-QUERIES = 10_000
+QUERIES = 4_000
 """New vectors looked up in the corpus, and vectors of the corpus looked up in it for comparison, at most."""
+
+
+class TooFew(MotionloomError):
+    """Not enough distinct vectors to say how much is covered."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Novelty:
     far: float
     """Share farther off than 95 % of the corpus's own are from each other."""
     covered: Coverage | None
-    """How much of the new the corpus covers already; None where the new are too few."""
+    """How much of the new the corpus covers already; None where the new, or the distinct among them, are too few."""
     log_volume_gain: Figure
     """By which log-volume grows, each of the two with its weight by number; it shrinks where the new fill what was full. NaN where
     the corpus is too small."""
@@ -77,9 +81,7 @@ def coverage(
     of, by = (_distinct(rows, POOL * sample, rng) for rows in (of, by))
     size = min(sample, len(of) // 2, len(by) // 2)
     if size < LEAST_SAMPLE:
-        raise MotionloomError(
-            f"Coverage of {len(of)} distinct vectors by {len(by)}: both need at least {2 * LEAST_SAMPLE}."
-        )
+        raise TooFew(f"Coverage of {len(of)} distinct vectors by {len(by)}: both need at least {2 * LEAST_SAMPLE}.")
     first = of[rng.permutation(len(of))[:size]]
     radius = float(np.median(nearest(first, first, k=NEIGHBOUR + 1)))
     shares, own = [], []
@@ -112,13 +114,16 @@ def novelty(
     distance = nearest(new[asked], corpus)
     ratio = np.full(len(new), np.nan)
     ratio[asked] = distance / typical
-    enough = len(new) >= 2 * LEAST_SAMPLE
+    try:
+        covered = coverage(new, corpus, options=options)
+    except TooFew:
+        covered = None
     return Novelty(
         ratio,
         typical,
         beyond=float((distance > typical).mean()),
         far=float((distance > far).mean()),
-        covered=coverage(new, corpus, options=options) if enough else None,
+        covered=covered,
         log_volume_gain=_volume_gain(new, corpus, rng, options),
         effective_clusters_gain=np.nan if labels is None else _clusters_gain(labels, frames),
     )

@@ -24,12 +24,8 @@ def nearest(
         for row in range(0, len(queries), TILE_ROWS):
             part = slice(row, row + TILE_ROWS)
             apart = queries[part] @ (-2 * tile.T) + square
-            found[part] = _least(np.concatenate([found[part], apart], 1) if k > 1 else apart, found[part], k)
+            # The farther it has got, the fewer rows find anything nearer in a tile.
+            better = row + np.flatnonzero(apart.min(1) < found[part].max(1))
+            both = np.concatenate([found[better], apart[better - row]], 1)
+            found[better] = np.partition(both, k - 1, axis=1)[:, :k]
     return np.sqrt(np.maximum(found.max(1) + own, 0))
-
-
-def _least(apart: Float[np.ndarray, "Q M"], found: Float[np.ndarray, "Q k"], k: int) -> Float[np.ndarray, "Q k"]:
-    """The k least of each row."""
-    if k == 1:
-        return np.minimum(found, apart.min(1, keepdims=True))
-    return np.partition(apart, k - 1, axis=1)[:, :k]

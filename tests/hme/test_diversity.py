@@ -187,6 +187,15 @@ def test_a_batch_of_another_kind_is_new():
     assert found.effective_clusters_gain > 2
 
 
+def test_a_source_of_copies_alone_is_told_of_without_coverage():
+    vectors = mixture(400)[0]
+    vectors[:100] = vectors[0]
+    found = leave_one_source_out(vectors, np.where(np.arange(400) < 100, "copies", "rest"), options=PLAIN)
+    assert np.isnan(found.filter(source="copies", measure="uncovered", control=False)["value"][0])
+    with pytest.raises(MotionloomError, match="Coverage of 1 distinct vectors by 300"):
+        coverage(vectors[:100], vectors[100:])
+
+
 def test_few_new_ones_are_told_of_without_coverage():
     vectors, _ = mixture(1000)
     found = novelty(vectors[:3], vectors[3:], options=PLAIN)
