@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +149,7 @@ def read_embedder(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.n
     try:
         arrays = load_arrays(path)
         found, config = str(arrays.pop("kind")), json.loads(str(arrays.pop("config")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise MotionloomError(f"{path} holds no fitted {kind} ({error!r}).") from None
     if found != kind:
         raise MotionloomError(f"{path} is of the kind {found!r}, not {kind!r}.")

@@ -49,5 +49,11 @@ def _spectrum(path: Path) -> Embedder:
     return Spectrum.load(path)
 
 
-KINDS: dict[str, Callable[[Path], Embedder]] = {"spectrum": _spectrum}
+def _autoencoder(path: Path) -> Embedder:
+    from hme.autoencoder import Autoencoder
+
+    return Autoencoder.load(path)
+
+
+KINDS: dict[str, Callable[[Path], Embedder]] = {"spectrum": _spectrum, "autoencoder": _autoencoder}
 """Who reads which kind; those that need torch import it when they are asked."""

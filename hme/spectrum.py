@@ -38,7 +38,7 @@ from hme.blocks import (
     read_embedder,
     save_embedder,
     whole_motion_blocks,
-)  # fmt: skip
+)
 from hme.embedding import Embedding
 from hme.feature_kernel import ROOT_CHANNELS
 from hme.features import FEATURE_FPS, JOINTS, Features, features
