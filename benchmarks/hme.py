@@ -15,61 +15,48 @@ import argparse
 import json
 import logging
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from itertools import combinations
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
-from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from threadpoolctl import threadpool_limits
 
 from benchmarks.build import MOTIONS, lay_out
-from corpus import rotations
+from benchmarks.hme_autoencoder import autoencoder_figures
+from benchmarks.hme_measures import (
+    CLUSTERS,
+    TEMPI,
+    Clips,
+    Moves,
+    information,
+    invariances,
+    kmeans,
+    rate,
+    recall,
+    stability,
+    tempo_error,
+)
 from corpus.catalog import Corpus
 from corpus.motion import CORPUS_FPS, RobotMotion, velocity
 from corpus.quality import Gate
-from corpus.resample import resample
 from corpus.segment import CutOptions
 from corpus.sources.bvh import BANDAI_NAME
-from hme.embedding import Embedding
 from hme.features import GRAVITY, features
-from hme.spectrum import PRESETS, Spectrum, fit
+from hme.spectrum import PRESETS, fit
 from pipelines.build import build
 from pipelines.recipe import Recipe
 
-CLUSTERS, SEEDS = 30, (0, 1, 2)
-TEMPI = (0.8, 0.9, 1.1, 1.25)
 ASSIGN_CLUSTERS, ASSIGN_VECTORS = 384, 200_000
-TRIALS = 4
-"""Times that each clip is changed at random."""
-ROUNDS = 5
-"""Timings; the median counts."""
 EVERYTHING = replace(
     Recipe(),
     gate=Gate(**{field.name: 1e9 for field in fields(Gate)}),
     cut=CutOptions(max_s=1e4, target_s=1e4, joint_jump=1e3, root_jump=1e3, joint_spike=1e9, spike_speed=1e9),
 )
 """Nothing is judged or cut."""
-
-
-@dataclass(frozen=True)
-class Clips:
-    """Labelled motions, one per clip."""
-
-    motions: list[RobotMotion]
-    content: np.ndarray
-    style: np.ndarray
-
-    @property
-    def frame_count(self) -> int:
-        return sum(motion.frame_count for motion in self.motions)
 
 
 def main() -> None:
@@ -84,7 +71,8 @@ def main() -> None:
         recalls_uncut, _ = told_apart(uncut)
         spectrum = fit(kept.motions)
         found = spectrum.embed(kept.motions)
-        moved = invariances(spectrum, found, kept.motions)
+        moved = invariances(spectrum, found, kept.motions)["vectors"]
+        trained = autoencoder_figures(kept)
         tempo = {f"{ratio:g}": tempo_error(spectrum, found, kept.motions, ratio) for ratio in TEMPI}
         figures = {
             "recall_at_1_across_styles": recalls["spectrum"],
@@ -101,8 +89,9 @@ def main() -> None:
             "recall_at_1_uncut": recalls_uncut["spectrum"],
             "recall_at_1_published": recalls["published"],
             "nmi_published": informed["published"],
+            **trained.figures,
         }
-    show(recalls, informed, recalls_uncut, moved, tempo)
+    show(recalls, informed, recalls_uncut, {"spectrum": moved, **trained.moved}, tempo)
     counts = {"clips": len(kept.motions), "clips_uncut": len(uncut.motions), "frames": kept.frame_count}
     print(json.dumps({**{name: float(f"{value:.4g}") for name, value in figures.items()}, **counts}))
 
@@ -180,98 +169,6 @@ def told_apart(clips: Clips) -> tuple[dict[str, float], dict[str, float]]:
 CONTROLS = ("pose statistics", "world-frame inputs", "shuffled labels")
 
 
-def recall(vectors: Float[np.ndarray, "S D"], content: np.ndarray, style: np.ndarray) -> float:
-    """Share of clips whose nearest clip in another style has the same content."""
-    apart = distances(vectors)
-    other = style[:, None] != style
-    asked = ((content[:, None] == content) & other).any(1)
-    nearest = np.where(other, apart, np.inf).argmin(1)
-    return float((content[nearest] == content)[asked].mean())
-
-
-def information(vectors: Float[np.ndarray, "S D"], content: np.ndarray) -> float:
-    return float(np.mean([normalized_mutual_info_score(content, clustered(vectors, seed)) for seed in SEEDS]))
-
-
-def stability(vectors: Float[np.ndarray, "S D"]) -> float:
-    """Adjusted Rand index between the clusters of two seeds, on average."""
-    labels = [clustered(vectors, seed) for seed in SEEDS]
-    return float(np.mean([adjusted_rand_score(a, b) for a, b in combinations(labels, 2)]))
-
-
-def clustered(vectors: Float[np.ndarray, "S D"], seed: int) -> np.ndarray:
-    return np.asarray(kmeans(vectors, CLUSTERS, seed).labels_)
-
-
-def kmeans(vectors: Float[np.ndarray, "S D"], count: int, seed: int = 0, starts: Any = 10) -> KMeans:
-    return KMeans(count, n_init=starts, random_state=seed).fit(vectors)
-
-
-def distances(vectors: Float[np.ndarray, "S D"]) -> Float[np.ndarray, "S S"]:
-    rows = vectors.astype(np.float64)
-    square = (rows**2).sum(1)
-    return np.sqrt(np.maximum(square[:, None] + square - 2 * rows @ rows.T, 0))
-
-
-def invariances(
-    spectrum: Spectrum, found: Embedding, motions: list[RobotMotion]
-) -> dict[str, tuple[float, float, int]]:
-    """By what is changed: the median and largest move as a share of the median nearest neighbour's distance, and of
-    how many clips."""
-    rng = np.random.default_rng(0)
-    apart = distances(found.vectors)
-    np.fill_diagonal(apart, np.inf)
-    nearest = float(np.median(apart.min(1)))
-
-    def by(change: Callable[[RobotMotion], RobotMotion], asked: Bool[np.ndarray, " S"]) -> tuple[float, float, int]:
-        numbers = np.repeat(np.flatnonzero(asked), TRIALS)
-        changed = spectrum.embed([change(motions[number]) for number in numbers])
-        moved = np.linalg.norm(changed.vectors - found.vectors[numbers], axis=1) / nearest
-        return float(np.median(moved)), float(moved.max()), int(asked.sum())
-
-    def cropped(motion: RobotMotion) -> RobotMotion:
-        return motion.slice(int(rng.uniform(0, 2) * CORPUS_FPS), motion.frame_count)
-
-    def noisy(motion: RobotMotion) -> RobotMotion:
-        qpos = motion.qpos.copy()
-        qpos[:, 7:] += rng.normal(0, 0.02, motion.joint_position.shape)
-        return replace(motion, qpos=qpos)
-
-    every = np.ones(len(motions), bool)
-    long = np.array([motion.frame_count >= 8 * CORPUS_FPS for motion in motions])
-    return {
-        "yaw_translation": by(lambda motion: elsewhere(motion, rng), every),
-        "phase_shift": by(cropped, long),
-        "rate": by(lambda motion: resample(resample(motion, 30.0), CORPUS_FPS), every),
-        "noise": by(noisy, every),
-    }
-
-
-def elsewhere(motion: RobotMotion, rng: np.random.Generator) -> RobotMotion:
-    """Turned about the vertical and set down metres away."""
-    turn = rotations.about_z(rng.uniform(-np.pi, np.pi))
-    place = rotations.rotate(turn, motion.root_position.astype(np.float64)) + [*rng.uniform(-5, 5, 2), 0]
-    rotation = rotations.multiply(turn, motion.root_rotation.astype(np.float64))
-    return replace(motion, qpos=np.concatenate([place, rotation, motion.joint_position], 1))
-
-
-def tempo_error(spectrum: Spectrum, found: Embedding, motions: list[RobotMotion], ratio: float) -> float:
-    """How far the frequencies' ratio lies off the tempi's, the median over clips."""
-    faster = [resample(replace(motion, fps=motion.fps * ratio), CORPUS_FPS) for motion in motions]
-    got = spectrum.embed(faster).frequency / found.frequency
-    return float(np.median(np.abs(got / ratio - 1)))
-
-
-def rate(work: Callable[[], object], count: int) -> float:
-    """So many per second of processor time."""
-    spent = []
-    for _ in range(ROUNDS):
-        start = time.process_time()
-        work()
-        spent.append(time.process_time() - start)
-    return count / float(np.median(spent))
-
-
 def assign_rate(vectors: Float[np.ndarray, "S D"]) -> float:
     """Vectors per core-second that scikit-learn assigns to the clusters of a full corpus."""
     many = np.resize(vectors, (ASSIGN_VECTORS, vectors.shape[1]))
@@ -283,7 +180,7 @@ def show(
     recalls: dict[str, float],
     informed: dict[str, float],
     recalls_uncut: dict[str, float],
-    moved: dict[str, tuple[float, float, int]],
+    moved: dict[str, Moves],
     tempo: dict[str, float],
 ) -> None:
     told = Table(box=None, pad_edge=False)
@@ -292,10 +189,11 @@ def show(
     for name in recalls:
         told.add_row(name, f"{recalls[name]:.3f}", f"{informed[name]:.3f}", f"{recalls_uncut[name]:.3f}")
     still = Table(box=None, pad_edge=False)
-    for column in ("changed", "clips", "median move / nearest neighbour", "largest"):
-        still.add_column(column, justify="left" if column == "changed" else "right")
-    for name, (median, largest, count) in moved.items():
-        still.add_row(name, str(count), f"{median:.2g}", f"{largest:.2g}")
+    for column in ("embedding", "changed", "clips", "median move / nearest neighbour", "largest"):
+        still.add_column(column, justify="left" if column in ("embedding", "changed") else "right")
+    for embedding, moves in moved.items():
+        for name, (median, largest, count) in moves.items():
+            still.add_row(embedding, name, str(count), f"{median:.2g}", f"{largest:.2g}")
     console = Console(width=130)
     console.print(told, "", still, "")
     console.print("error of the tempo:", ", ".join(f"× {ratio} {error:.1%}" for ratio, error in tempo.items()))
