@@ -69,9 +69,9 @@ class AutoencoderConfig:
     """Weight of how fast they swing."""
     residual_weight: float = 1.0
     """Weight of what the sines leave out. It tells most of how a motion differs from others of its tempo."""
-    residual_spread_weight: float = 0.5
+    residual_spread_weight: float = 0.4
     """Weight of how much the residual differs between windows: it makes vectors depend more on where a recording starts."""
-    pose_weight: float = 0.7
+    pose_weight: float = 0.6
     """Weight of the mean joint angles."""
     velocity_weight: float = 0.5
     """Weight of the root's mean velocity, linear and angular."""
