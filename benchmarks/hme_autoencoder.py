@@ -32,7 +32,7 @@ TRAINING = Training(batch_size=256)
 
 def periodic(found: Embedding) -> np.ndarray:
     """Amplitude and frequency alone."""
-    return found.weighed({"amplitude": 1.0, "frequency": 1.0})
+    return found.weighed({"sine_amplitude": 1.0, "sine_frequency": 1.0})
 
 
 VIEWS = {"autoencoder": lambda found: found.vectors, "periodic": periodic}

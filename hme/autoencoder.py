@@ -4,7 +4,7 @@
     found = embedder.embed(motions)     # found.vectors, found.blocks, found.frequency, found.padded, found.hme_id
 
 Windows of 4.1 s of the features, one every 0.1 s, go through the network (`hme.periodic_network`). Six blocks are kept: mean and
-standard deviation over the windows of the latent sines' `amplitude` and of their `frequency`; mean and standard deviation, as
+standard deviation over the windows of the latent sines' amplitudes (`sine_amplitude`) and frequencies (`sine_frequency`); mean and standard deviation, as
 `residual` and `residual_spread`, of the log energy of what the network does not draw again, per channel in four bands; the mean
 `pose` of the joints and the mean `velocity` of the root. They are standardised, weighed and projected as the spectrum's are. Phase and offset are dropped. Motions shorter than a
 window are one window, in which their last posture stands to its end; they are flagged.
@@ -46,7 +46,7 @@ except ImportError as error:
     raise MotionloomError(f"The autoencoder needs torch ({error}): pip install 'motionloom[train]'.") from None
 
 KIND = "autoencoder"
-BLOCKS = ("amplitude", "frequency", "residual", "residual_spread", "pose", "velocity")
+BLOCKS = ("sine_amplitude", "sine_frequency", "residual", "residual_spread", "pose", "velocity")
 METHOD = 1
 """Raised by hand whenever the same motion, weights and statistics would give another vector than before."""
 
@@ -63,9 +63,9 @@ class AutoencoderConfig:
     """Where the bands meet in which the residual's energy is told [Hz]. None: one band."""
     energy_floor: float = 0.01
     """Added to the energy in a band before its logarithm: movements far below 0.1 of a channel's scale do not count."""
-    amplitude_weight: float = 0.3
+    sine_amplitude_weight: float = 0.3
     """Weight of how far the latent sines swing."""
-    frequency_weight: float = 0.2
+    sine_frequency_weight: float = 0.2
     """Weight of how fast they swing."""
     residual_weight: float = 1.0
     """Weight of what the sines leave out. It tells most of how a motion differs from others of its tempo."""
@@ -99,8 +99,8 @@ class AutoencoderConfig:
 PRESETS = {
     "autoencoder": AutoencoderConfig(),
     "published": AutoencoderConfig(
-        amplitude_weight=1.0,
-        frequency_weight=1.0,
+        sine_amplitude_weight=1.0,
+        sine_frequency_weight=1.0,
         residual_weight=0.0,
         residual_spread_weight=0.0,
         pose_weight=0.0,

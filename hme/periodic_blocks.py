@@ -42,8 +42,8 @@ def periodic_blocks(
         *(np.split(part[:, :-2], [latent, 2 * latent], 1) for part in parts), strict=True
     )
     blocks = {
-        "amplitude": np.concatenate(amplitude, 1),
-        "frequency": np.concatenate(frequency, 1),
+        "sine_amplitude": np.concatenate(amplitude, 1),
+        "sine_frequency": np.concatenate(frequency, 1),
         "residual": residual[0],
         "residual_spread": residual[1],
     }

@@ -7,6 +7,7 @@ import importlib
 
 COMMANDS: dict[str, str] = {
     "embed": "what every segment of a corpus is like, in numbers",
+    "learn": "train an embedder on a corpus (needs torch)",
     "cluster": "groups of segments that are alike",
     "diversity": "how varied a corpus is, and what it has that another lacks",
     "select": "the segments that say most, to a budget",
