@@ -3,11 +3,12 @@
     embedder = train(corpus, PRESETS["autoencoder"], seed=0)    # hme.autoencoder_training
     found = embedder.embed(motions)     # found.vectors, found.blocks, found.frequency, found.padded, found.hme_id
 
-Windows of 4.1 s of the features, one every 0.1 s, go through the network (`hme.periodic_network`). Six blocks are kept: mean and
-standard deviation over the windows of the latent sines' amplitudes (`sine_amplitude`) and frequencies (`sine_frequency`); mean and standard deviation, as
-`residual` and `residual_spread`, of the log energy of what the network does not draw again, per channel in four bands; the mean
-`pose` of the joints and the mean `velocity` of the root. They are standardised, weighed and projected as the spectrum's are. Phase and offset are dropped. Motions shorter than a
-window are one window, in which their last posture stands to its end; they are flagged.
+Windows of 4.1 s of the features, one every 0.1 s, go through the network (`hme.periodic_network`). Blocks of what it tells are kept
+(`hme.periodic_blocks`): mean and standard deviation, over the windows, of the latent sines' amplitudes (`sine_amplitude`) and
+frequencies (`sine_frequency`); of the log energy of what the network does not draw again, per channel in four bands, the mean
+(`residual`) and the standard deviation (`residual_spread`). The mean `pose` of the joints and the mean `velocity` of the root come
+beside them. All are standardised, weighed and projected as the spectrum's are. Phase and offset are dropped. A motion shorter
+than a window is one window, in which its last posture stands to the end; it is flagged.
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ from hme.training_windows import CorpusWindows, MotionWindows, TrainingWindows
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "autoencoder checkpoint"
+FEW_STEPS = 100
+"""Steps below which a network has hardly learned."""
 Progress = Callable[[int, float], None]
 """Told the steps that are done, and the loss of the last one."""
 
@@ -59,11 +61,8 @@ class Training:
             raise MotionloomError(
                 f"batch_size should be at least 2, since batches are normalised; not {self.batch_size}."
             )
-        if (
-            self.epochs <= 0
-            or (self.steps is not None and self.steps < 1)
-            or min(self.sample, self.checkpoint_steps) < 1
-        ):
+        steps = 1 if self.steps is None else self.steps
+        if self.epochs <= 0 or min(steps, self.sample, self.checkpoint_steps) < 1:
             raise MotionloomError("epochs, steps, sample and checkpoint_steps should be positive.")
 
     def step_count(self, window_count: int) -> int:
@@ -132,20 +131,21 @@ class Run:
         self.step += 1
         return loss.item()
 
-    def save(self, path: Path, about: dict[str, Any]) -> None:
-        """All that the steps to come hang on, and what they are a function of besides."""
+    def save(self, path: Path, about: dict[str, Any], windows: dict[str, Any]) -> None:
+        """All that the steps to come hang on: `about` says which run it is, `windows` is the state of what it draws."""
         moments = self.optimizer.state_dict()["state"]
         flat = {f"optimizer.{i}.{name}": value for i, state in moments.items() for name, value in state.items()}
         arrays = {**as_arrays(self.net), **{name: value.cpu().numpy() for name, value in flat.items()}}
-        save_embedder(path, CHECKPOINT, json.dumps({**about, "step": self.step}), arrays)
+        save_embedder(path, CHECKPOINT, json.dumps({**about, "windows": windows, "step": self.step}), arrays)
 
-    def resume(self, path: Path, about: dict[str, Any]) -> None:
-        """Go on where `save` left; raises `MotionloomError` where that was another run, or the file is damaged."""
+    def resume(self, path: Path, about: dict[str, Any]) -> dict[str, Any]:
+        """Go on where `save` left, and give the state of the windows then; raises `MotionloomError` where that was another
+        run, or the file is damaged."""
         found, arrays = read_embedder(path, CHECKPOINT)
-        self.step = int(found.pop("step", 0))
+        windows, self.step = found.pop("windows", {}), int(found.pop("step", 0))
         if other := sorted(name for name in {*found, *about} if found.get(name) != about.get(name)):
             raise MotionloomError(
-                f"{path} is of another run: its {', '.join(other)} are others. Delete it, or name another checkpoint."
+                f"{path} is of another run: it has another {' and '.join(other)}. Delete it, or name another."
             )
         moments: dict[int, dict[str, torch.Tensor]] = {}
         try:
@@ -156,6 +156,7 @@ class Run:
             self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         except (RuntimeError, ValueError) as error:
             raise MotionloomError(f"{path} is damaged ({error}): delete it to begin anew.") from None
+        return windows
 
 
 def as_arrays(net: PeriodicNetwork) -> dict[str, np.ndarray]:
@@ -175,17 +176,19 @@ def _trained(
 ) -> Autoencoder:
     mean, scale = channel_statistics(sample)
     run = Run(new_network(config, len(mean), windows.seed).to(device), training)
-    about = _about(windows, config, training, id_of("", {"mean": mean, "scale": scale}))
+    about = _about(config, training, id_of("", {"mean": mean, "scale": scale}))
     if checkpoint and checkpoint.exists():
-        run.resume(checkpoint, about)
+        windows.go_on(run.resume(checkpoint, about))
         log.info("going on from step %d, found in %s", run.step, checkpoint)
     steps = training.step_count(windows.window_count)
+    if steps < FEW_STEPS:
+        log.warning("%d steps are few: batches of fewer than %d windows make more", steps, windows.batch_size)
     for batch in islice(windows.batches(run.step), max(steps - run.step, 0)):
         loss = run.advance((batch - mean) / scale)
         if progress:
             progress(run.step, loss)
         if checkpoint and (run.step % training.checkpoint_steps == 0 or run.step == steps):
-            run.save(checkpoint, about)
+            run.save(checkpoint, about, windows.state(run.step))
     raw, _ = told_blocks(sample, config, mean, scale, run.net.eval())
     projection = fit_projection(
         raw, config.weights, floor=config.block_floor, dimensions=config.dimensions, whiten=config.whiten
@@ -193,8 +196,9 @@ def _trained(
     return Autoencoder(config, mean, scale, as_arrays(run.net), projection, device)
 
 
-def _about(windows: TrainingWindows, config: AutoencoderConfig, training: Training, statistics: str) -> dict[str, Any]:
-    """What the weights after some steps are a function of: for how long to train, or how to weigh blocks, is not among it."""
+def _about(config: AutoencoderConfig, training: Training, statistics: str) -> dict[str, Any]:
+    """What the weights after some steps are a function of besides the windows: for how long to train, or how to weigh blocks,
+    is not among it."""
     network = {name: getattr(config, name) for name in ("window", "hidden", "latent")}
     recipe = {name: getattr(training, name) for name in ("learning_rate", "weight_decay", "gradient_limit")}
-    return {"network": network, "training": recipe, "windows": windows.state(), "statistics": statistics}
+    return {"network": network, "training": recipe, "statistics": statistics}

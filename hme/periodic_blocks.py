@@ -33,19 +33,16 @@ def periodic_blocks(
     for motion, rows in window_rows(given.starts, window):
         told = _told((given.values[rows] - mean) / scale, lengths[motion], net, edges_hz, energy_floor)
         first = np.flatnonzero(np.diff(motion, prepend=-1))
-        sums[0, motion[first]] += np.add.reduceat(told, first, 0)
-        sums[1, motion[first]] += np.add.reduceat(told**2, first, 0)
+        sums[:, motion[first]] += np.add.reduceat([told, told**2], first, 1)
     average, squares = sums / window_counts(given.starts, window)[:, None]
-    parts = [average, np.sqrt(np.maximum(squares - average**2, 0))]
-    # In a row, as `_told` gives them: amplitudes, frequencies, the residual.
-    amplitude, frequency, residual = zip(
-        *(np.split(part[:, :-2], [latent, 2 * latent], 1) for part in parts), strict=True
-    )
+    spread = np.sqrt(np.maximum(squares - average**2, 0))
+    # In a row, as `_told` gives them.
+    amplitude, frequency, residual = slice(0, latent), slice(latent, 2 * latent), slice(2 * latent, -2)
     blocks = {
-        "sine_amplitude": np.concatenate(amplitude, 1),
-        "sine_frequency": np.concatenate(frequency, 1),
-        "residual": residual[0],
-        "residual_spread": residual[1],
+        "sine_amplitude": np.concatenate([average[:, amplitude], spread[:, amplitude]], 1),
+        "sine_frequency": np.concatenate([average[:, frequency], spread[:, frequency]], 1),
+        "residual": average[:, residual],
+        "residual_spread": spread[:, residual],
     }
     return blocks, average[:, -2] / np.maximum(average[:, -1], 1e-12)
 

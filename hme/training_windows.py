@@ -6,7 +6,6 @@ a motion shorter than a window is one window, whose last posture stands to its e
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +16,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from corpus.catalog import Corpus
-from corpus.loader import open_windows
+from corpus.errors import MotionloomError
+from corpus.loader import Loader
 from corpus.loading.prefetch import ahead
-from corpus.loading.sampling_plan import Plan
+from corpus.loading.sampling_plan import Plan, hash_of
 from corpus.loading.windows import Batch
 from corpus.motion import RobotMotion
 from hme.features import HALF_WIDTH, STEP, Features, features
@@ -36,12 +36,19 @@ class TrainingWindows(Protocol):
     def seed(self) -> int: ...
 
     @property
+    def batch_size(self) -> int: ...
+
+    @property
     def window_count(self) -> int:
         """Windows there are, one every 0.1 s."""
         ...
 
-    def state(self) -> dict[str, Any]:
-        """What the batches are a function of, but for the step."""
+    def state(self, step: int) -> dict[str, Any]:
+        """What the batches from this step on are a function of."""
+        ...
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Draw what a run at this state would have drawn; raises `MotionloomError` where that is another run's."""
         ...
 
     def batches(self, step: int) -> Iterator[Float[np.ndarray, "N B C"]]:
@@ -62,9 +69,13 @@ class MotionWindows:
     def window_count(self) -> int:
         return int(window_counts(self.given.starts, self.window).sum())
 
-    def state(self) -> dict[str, Any]:
-        digest = hashlib.blake2b(self.given.values.tobytes() + self.given.starts.tobytes(), digest_size=8)
-        return {"seed": self.seed, "batch_size": self.batch_size, "features": digest.hexdigest()}
+    def state(self, step: int) -> dict[str, Any]:
+        return {"seed": self.seed, "step": step, "batch_size": self.batch_size, "motions": self._hash}
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        mine = self.state(state.get("step", -1))
+        if other := [name for name in mine if state.get(name) != mine[name]]:
+            raise MotionloomError(f"The run to go on with has another {' and '.join(other)}: its batches are others.")
 
     def batches(self, step: int) -> Iterator[Float[np.ndarray, "N B C"]]:
         starts = self.given.starts.astype(np.int64)
@@ -74,6 +85,10 @@ class MotionWindows:
             motion = np.searchsorted(starts, middle, side="right") - 1
             place = _around(middle - starts[motion], starts[motion + 1] - starts[motion], self.window)
             yield self.given.values[rows_from(starts, motion, place, self.window)]
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash_of(self.given.values, self.given.starts)
 
 
 @dataclass(frozen=True)
@@ -92,11 +107,15 @@ class CorpusWindows:
         samples = (self.corpus.frames - 1) // STEP + 1
         return int(window_counts(np.concatenate([[0], np.cumsum(samples)]), self.window).sum())
 
-    def state(self) -> dict[str, Any]:
-        return {**self._drawn.sampler.state(0)}
+    def state(self, step: int) -> dict[str, Any]:
+        return self._loader.windows.sampler.state(step)
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        self._loader.load_state_dict(state)
 
     def batches(self, step: int) -> Iterator[Float[np.ndarray, "N B C"]]:
-        return ahead((self._batch(self._drawn[number]) for number in count(step)), AHEAD)
+        windows = self._loader.windows
+        return ahead((self._batch(windows[number]) for number in count(step)), AHEAD)
 
     @cached_property
     def _reach(self) -> int:
@@ -104,10 +123,10 @@ class CorpusWindows:
         return (self.window - 1) * STEP + HALF_WIDTH
 
     @cached_property
-    def _drawn(self):
-        return open_windows(
+    def _loader(self) -> Loader:
+        return Loader(
             self.corpus, batch_size=self.batch_size, window=1, seed=self.seed, weights=self.plan, history=self._reach,
-            future=self._reach, fields=("qpos",),
+            future=self._reach, fields=("qpos",), prefetch=0,
         )  # fmt: skip
 
     def _batch(self, drawn: Batch) -> Float[np.ndarray, "N B C"]:
