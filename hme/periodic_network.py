@@ -48,7 +48,7 @@ def harmonics(
 
 
 class WideConv(nn.Conv1d):
-    """A convolution with a kernel as wide as the window, zeros around it: done by Fourier, five to ten times as fast."""
+    """A convolution with a kernel as wide as the window, zeros around it: done by Fourier, five times as fast on a processor."""
 
     into: Tensor
     kernel_into: Tensor
