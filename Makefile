@@ -37,6 +37,7 @@ bench: .venv/.bench
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.loader
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.scale
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.hme
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.hme_selection
 
 clean:
 	rm -rf .venv demo-out
@@ -57,5 +58,5 @@ clean:
 
 .venv/.bench: .venv/.core
 	@echo 'Installing what the benchmarks need into .venv …'
-	@$(PIP) --editable '.[bench]'
+	@$(PIP) --editable '.[bench]' torch
 	@touch $@

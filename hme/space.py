@@ -100,6 +100,8 @@ OWN_COLUMNS = ("segment", "vector", "frequency", "padded")
 
 def as_columns(found: Embedding) -> dict[str, np.ndarray]:
     """What a shard's file holds of an embedding."""
+    if taken := set(found.blocks) & set(OWN_COLUMNS):
+        raise ValueError(f"A block cannot be called {taken.pop()!r}: a column of vectors' files is.")
     padded = found.padded.astype(np.uint8)
     return {"vector": found.vectors, **found.blocks, "frequency": found.frequency.astype(np.float32), "padded": padded}
 
