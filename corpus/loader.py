@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from corpus.augment import Augment
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
+from corpus.loading.plan_file import load_plan
 from corpus.loading.prefetch import ahead
 from corpus.loading.rotating import ResidentRows, RotatingSampler
 from corpus.loading.sampler import Sampler
@@ -81,7 +83,7 @@ def open_windows(
     batch_size: int,
     window: int,
     seed: int,
-    weights: Plan | Float[np.ndarray, " S"] | None = None,
+    weights: Plan | Path | Float[np.ndarray, " S"] | None = None,
     epochs: bool = False,
     stride: int | None = None,
     rank: int = 0,
@@ -99,8 +101,8 @@ def open_windows(
 ) -> Windows | TensorWindows:
     """`Windows` of a corpus: `windows[step]` is this rank's part of batch `step`.
 
-    `batch_size` is that of all ranks together, `window` counts frames. `weights` are a `Plan`, or one number per kept segment
-    in the order of `corpus.kept`; None draws every window equally often. `epochs` and `stride` are told at `Sampler`,
+    `batch_size` is that of all ranks together, `window` counts frames. `weights` are a `Plan`, a file that `loom balance` wrote, or
+    one number per kept segment in the order of `corpus.kept`; None draws every window equally often. `epochs` and `stride` are told at `Sampler`,
     `history`, `future`, `fields` and `robot` at `Windows`, what is done to windows at `Augment`. With a `device`, batches are of torch's
     tensors there; without one, of NumPy's arrays.
 
@@ -113,6 +115,8 @@ def open_windows(
         raise MotionloomError(f"No mode {mode!r}. Known: {', '.join(MODES)}.")
     if weights is None:
         weights = Plan.by_windows(corpus.frames, max(window, 1))
+    elif isinstance(weights, str | Path):
+        weights = load_plan(Path(weights), corpus)
     plan = weights if isinstance(weights, Plan) else Plan(weights)
     share = {"window": window, "batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size}
     if mode == "rotating" or (mode == "auto" and not epochs and _corpus_bytes(corpus) > _room(corpus)):

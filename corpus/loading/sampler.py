@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, UInt64
 from corpus.errors import MotionloomError
 from corpus.loading.feistel import ROUNDS, permute
 from corpus.loading.sampling_plan import Plan, hash_of
+from corpus.loading.starts import Starts
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ class Sampler:
             raise MotionloomError(
                 f"Weights should be {len(frames)} numbers, one per kept segment; got {plan.weights.shape}."
             )
+        if plan.bins is not None and epochs:
+            raise MotionloomError("Exact epochs show every window once; a plan of bins draws by weight: epochs=False.")
         self.frames, self.window, self.batch_size, self.seed = frames, window, batch_size, seed
         self.slots = slots_of(rank, world_size, batch_size)
         self.epochs, self.stride = epochs, stride
@@ -81,6 +84,7 @@ class Sampler:
             self._first = np.cumsum(share) - share
             self.windows_per_epoch = int(share.sum())
         self.search = Search(share)
+        self._starts = None if plan.bins is None else Starts(plan.bins, plan.bin_frames, frames, window)
 
     def draw(self, step: int, slots: slice | None = None) -> Draw:
         """The rank's slots of batch `step`, or others."""
@@ -101,20 +105,20 @@ class Sampler:
     def drawn(
         self, step: int, segment: Int[np.ndarray, " B"], uniform: np.ndarray, frame: Int[np.ndarray, " B"] | None = None
     ) -> Draw:
-        """A draw of these segments; without a `frame`, each window stands anywhere in its segment."""
+        """A draw of these segments; without a `frame`, each window stands anywhere in its segment, or where the bins say."""
         if frame is None:
-            frame = _floor(uniform[:, 1] * (self.frames[segment] - self.window + 1))
+            frame = self._begin(segment, uniform[:, 1], self.frames[segment] - self.window)
         return Draw(step, segment, frame, uniform[:, 1:5])
 
     def place(self, draw: Draw, length: Int[np.ndarray, " B"]) -> Int[np.ndarray, " B"]:
         """First frames for windows that take so many of the segment's frames instead of `window`.
 
-        Anywhere in the segment, as before; in exact epochs within the drawn window where shorter, and where longer from its
+        Anywhere in the segment, or in the same bin, as before; in exact epochs within the drawn window where shorter, and where longer from its
         first frame on, or as near to it as the segment's end allows.
         """
         room = self.frames[draw.segment] - length
         if not self.epochs:
-            return _floor(draw.uniform[:, 0] * (room + 1))
+            return self._begin(draw.segment, draw.uniform[:, 0], room)
         spare = np.maximum(self.window - length, 0)
         return np.minimum(draw.frame + _floor(draw.uniform[:, 0] * (spare + 1)), room)
 
@@ -145,6 +149,14 @@ class Sampler:
     def share(self) -> Float[np.ndarray, " S"]:
         """Each segment's expected share of the windows."""
         return np.diff(self.search.cumulative, prepend=0.0)
+
+    def _begin(
+        self, segment: Int[np.ndarray, " B"], number: Float[np.ndarray, " B"], room: Int[np.ndarray, " B"]
+    ) -> Int[np.ndarray, " B"]:
+        """The frame from 0 to `room` that a number from 0 to 1 stands for."""
+        if self._starts is not None:
+            return self._starts(segment, number, room)
+        return _floor(number * (room + 1))
 
     def _in_turn(self, position: Int[np.ndarray, " B"]) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
         """The windows at these places of the endless sequence of epochs."""

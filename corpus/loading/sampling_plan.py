@@ -1,4 +1,5 @@
-"""How often each segment is to be drawn: a weight per segment, or shares of groups and weights within them."""
+"""How often each segment is to be drawn: a weight per segment, or shares of groups and weights within them; and, where a plan
+has bins, where in its segment a window begins."""
 
 from __future__ import annotations
 
@@ -21,12 +22,25 @@ class Plan:
 
     weights: Float[np.ndarray, " S"]
     """For each kept segment, in catalog order; only their proportions count."""
+    bins: Float[np.ndarray, " N"] | None = None
+    """How often windows begin in each bin of a segment, segment after segment; only proportions within a segment count.
+    Without bins a window begins anywhere in its segment."""
+    bin_frames: int = 0
+    """Frames of a bin; the last of a segment may be shorter."""
 
     def __post_init__(self) -> None:
         weights = np.asarray(self.weights, float)
-        if weights.ndim != 1 or not np.isfinite(weights).all() or (weights < 0).any():
+        if not _are_weights(weights):
             raise MotionloomError("Weights should be finite numbers of at least 0, one per kept segment.")
         object.__setattr__(self, "weights", weights)
+        if self.bins is None:
+            return
+        bins = np.asarray(self.bins, np.float32)
+        if not _are_weights(bins) or self.bin_frames < 1:
+            raise MotionloomError(
+                f"Bins should be finite numbers of at least 0, of 1 or more frames each; got {self.bin_frames} frames."
+            )
+        object.__setattr__(self, "bins", bins)
 
     @classmethod
     def by_windows(cls, frames: Int[np.ndarray, " S"], window: int) -> Plan:
@@ -54,7 +68,13 @@ class Plan:
     @functools.cached_property
     def hash(self) -> int:
         """Of the weights' proportions; a common factor changes nothing where it rounds nothing, as powers of two do."""
-        return hash_of(self.weights / max(self.weights.sum(), 1e-300))
+        weights = self.weights / max(self.weights.sum(), 1e-300)
+        return hash_of(weights) if self.bins is None else hash_of(weights, self.bins, np.array([self.bin_frames]))
+
+
+def bin_count(frames: Int[np.ndarray, " S"], bin_frames: int) -> Int[np.ndarray, " S"]:
+    """How many bins each segment has."""
+    return -(-np.asarray(frames) // bin_frames)
 
 
 def window_count(frames: Int[np.ndarray, " S"], window: int) -> Int[np.ndarray, " S"]:
@@ -75,3 +95,7 @@ def hash_of(*arrays: np.ndarray) -> int:
         digest.update(np.ascontiguousarray(array).data)
     # Fewer bits than 64: it goes into states that may be stored as signed numbers.
     return int.from_bytes(digest.digest(), "little") >> 1
+
+
+def _are_weights(numbers: np.ndarray) -> bool:
+    return numbers.ndim == 1 and bool(np.isfinite(numbers).all() and (numbers >= 0).all())
