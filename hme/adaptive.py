@@ -7,7 +7,6 @@ often windows begin there, beside a share that falls on all windows alike.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from corpus.durable import load_arrays, save_arrays
 from corpus.errors import MotionloomError
 from corpus.loading.sampling_plan import Plan, bin_count, hash_of
 from corpus.loading.starts import starts_in_bins
-from corpus.store import sync
 
 
 @dataclass(frozen=True)
@@ -154,26 +153,18 @@ class AdaptiveBins:
 
     def save(self, path: Path) -> None:
         """Write the state; it appears whole or not at all."""
-        temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, allow_pickle=False, **self.state_dict())
-            sync(temporary)
-            temporary.rename(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        save_arrays(path, {name: np.asarray(value) for name, value in self.state_dict().items()})
 
     @classmethod
     def load(cls, path: Path, frames: Int[np.ndarray, " S"]) -> AdaptiveBins:
         """Feedback on these segments from a file."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                state = {name: file[name] if file[name].ndim else file[name].item() for name in file.files}
-            names = ("window", "bin_frames", "half_life")
-            bins = cls(frames, **{name: state[name] for name in names})
+            arrays = load_arrays(path)
+            state: dict[str, Any] = {name: array if array.ndim else array.item() for name, array in arrays.items()}
+            bins = cls(frames, **{name: state[name] for name in ("window", "bin_frames", "half_life")})
+            bins.load_state_dict(state)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise MotionloomError(f"{path} is no feedback of a tracker, or damaged ({error}).") from None
-        bins.load_state_dict(state)
+            raise MotionloomError(f"{path} is no feedback of a tracker, or damaged ({error!r}).") from None
         return bins
 
     def _settings(self) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def by_source(pool: Pool, options: BySource) -> Plan:
     if unknown := set(options.share) - set(pool.source_names):
         raise MotionloomError(f"No source {', '.join(sorted(unknown))!r}. Known: {', '.join(pool.source_names)}.")
     if not options.share:
-        return Plan.by_groups(source, np.ones(len(pool.source_names)), pool.windows)
+        return _plan(Plan.by_groups(source, np.ones(len(pool.source_names)), pool.windows).weights)
     given = sum(options.share.values())
     if min(options.share.values()) < 0 or given > 1 + 1e-9:
         raise MotionloomError(f"Shares of sources add up to {given:g}: should be at least 0 each, at most 1 together.")

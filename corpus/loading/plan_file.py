@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +22,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from corpus.catalog import ROW_GROUP, Corpus
+from corpus.durable import replace_file
 from corpus.errors import MotionloomError
 from corpus.loading.sampling_plan import Plan, bin_count
-from corpus.store import sync
 
 log = logging.getLogger(__name__)
 
@@ -155,12 +154,14 @@ def _read(path: Path) -> PlanFile | None:
     if about["format"] != FORMAT:
         raise ValueError(f"format {about['format']}, this software reads {FORMAT}")
     table = file.read()
+    if table.column_names not in (["segment", "weight"], ["segment", "weight", "bins"]):
+        raise ValueError(f"columns {', '.join(table.column_names)}")
     names, weights = (table[name].combine_chunks() for name in ("segment", "weight"))
     if names.null_count or weights.null_count:
         raise ValueError("nulls")
     bins = None
     if "bins" in table.column_names:
-        bins = table["bins"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        bins = table["bins"].cast(pa.large_list(pa.float32())).combine_chunks().flatten().to_numpy()
     plan = Plan(weights.to_numpy(), bins, about["bin_frames"])
     stamp, hme_id = metadata[b"motionloom.shards"], metadata[b"motionloom.hme"].decode()
     found = PlanFile(plan, names, stamp, hme_id, about["policy"])
@@ -168,23 +169,10 @@ def _read(path: Path) -> PlanFile | None:
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Names and weights hardly shrink, and a plan is read whole before a run begins: lz4 is read in a third of zstd's time.
-        pq.write_table(
-            table,
-            temporary,
-            compression="lz4",
-            row_group_size=ROW_GROUP,
-            use_dictionary=False,
-            write_page_checksum=True,
-        )
-        sync(temporary)
-        temporary.rename(path)
-        sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Names and weights hardly shrink, and a plan is read whole before a run begins: lz4 is read in a third of zstd's time.
+    how = {"compression": "lz4", "row_group_size": ROW_GROUP, "use_dictionary": False, "write_page_checksum": True}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, lambda temporary: pq.write_table(table, temporary, **how))
 
 
 def _text(names: pa.Array) -> np.ndarray:

@@ -11,6 +11,7 @@ COMMANDS: dict[str, str] = {
     "cluster": "groups of segments that are alike",
     "diversity": "how varied a corpus is, and what it has that another lacks",
     "select": "the segments that say most, to a budget",
+    "balance": "a plan of how often segments are drawn",
 }
 """Name and, in few words, purpose; each is a module of this package."""
 

@@ -1,0 +1,204 @@
+"""Make a plan for a corpus by policies, and tell what it will show."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float, Int
+
+from corpus.catalog import Corpus
+from corpus.errors import MotionloomError
+from corpus.loading.plan_file import save_plan
+from corpus.loading.sampling_plan import Plan
+from hme import cluster
+from hme.adaptive import AdaptiveBins
+from hme.exposure import Exposure, GroupExposure, Tail, effective_share, overexposed
+from hme.policies import Pool
+from hme.policy_spec import Spec
+from hme.space import Space
+from hme.tables import read_segment_table
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Which segments may be drawn; those that pass everything said here."""
+
+    selection: str | None = None
+    """Of this name: those that `loom select` chose."""
+    unique: bool = False
+    """Of near-duplicates only the one that `loom dedup` keeps."""
+    split: str | None = None
+    """Those of this part of `loom split`."""
+    licences: tuple[str, ...] = ()
+    """Those whose licence contains one of these texts, in upper or lower case."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """For how long training is to go on, and what is too often."""
+
+    draws: float | None = None
+    """Windows in all; None for as many as hold the corpus's frames once."""
+    most_ratio: float = 10.0
+    """Warn of clusters seen more than so many times as often as the mean …"""
+    most_epochs: float = np.inf
+    """… or for more epochs than this."""
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """A plan, and what it will show."""
+
+    plan: Plan
+    hash: str
+    """Of the file."""
+    exposure: Exposure
+    natural: Exposure
+    """What drawing every window equally often would show."""
+    source: Int[np.ndarray, " S"]
+    source_names: tuple[str, ...]
+    cluster: Int[np.ndarray, " S"] | None
+    """Below 0 for segments that may not be drawn; None where there are no clusters."""
+    allowed: Bool[np.ndarray, " S"]
+    effective: float
+    """Effective sample size as a share of the windows that may be drawn."""
+    tail: Tail | None
+    """Clusters that would be seen too often."""
+
+    @property
+    def by_source(self) -> GroupExposure:
+        return self.exposure.by_group(self.source, len(self.source_names))
+
+    @property
+    def by_cluster(self) -> GroupExposure | None:
+        return None if self.cluster is None else self.exposure.by_group(self.cluster)
+
+    @property
+    def ginis(self) -> tuple[float, float] | None:
+        """Over clusters, of drawing evenly and of the plan; None where there are no clusters."""
+        if self.cluster is None:
+            return None
+        return self.natural.by_group(self.cluster).gini, self.exposure.by_group(self.cluster).gini
+
+    def clip_epochs(self, corpus: Corpus) -> Float[np.ndarray, " C"]:
+        """How often the frames of each clip are seen, of clips that have a segment that may be drawn."""
+        clip = corpus.kept["clip"].rle_id().to_numpy().astype(np.int64)
+        return self.exposure.by_group(np.where(self.allowed, clip, -1)).epochs[np.unique(clip[self.allowed])]
+
+
+def balance(
+    corpus: Corpus,
+    spec: Spec,
+    out: Path,
+    *,
+    window: int,
+    hme_id: str | None = None,
+    allowed: Allowed = Allowed(),
+    feedback: Path | None = None,
+    score: str | None = None,
+    watch: Watch = Watch(),
+) -> Balanced:
+    """Write the plan that policies give for a corpus, for windows of `window` frames.
+
+    Clusters, vectors and masks are those of the embedder `hme_id`, or of the corpus's default one. `feedback` is a file that
+    `AdaptiveBins.save` wrote; `score` names the selection whose scores the policy `quality` takes.
+    """
+    known = _Known(corpus, hme_id)
+    mask, source, names = known.mask(allowed), *known.sources()
+    clusters = known.clusters(needed=_asks(spec, "cluster"))
+    pool = Pool(
+        frames=corpus.frames,
+        window=window,
+        source=source,
+        source_names=names,
+        cluster=clusters,
+        vectors=known.space.vectors if _asks(spec, "density") else None,
+        score=None if score is None else known.table(f"selections/{score}", "loom select", "score"),
+        feedback=None if feedback is None else AdaptiveBins.load(feedback, corpus.frames),
+        mask=mask,
+    )
+    plan = spec.plan(pool)
+    told = save_plan(plan, out, corpus, policy=spec.as_values(), hme_id=known.used_id)
+    draws = watch.draws or corpus.frames[pool.windows > 0].sum() / window
+    exposure = Exposure.expected(plan, corpus.frames, window, draws)
+    natural = Exposure.expected(Plan(pool.windows), corpus.frames, window, draws)
+    tail = None
+    if clusters is not None:
+        clusters = np.where(mask, clusters, -1)
+        groups = exposure.by_group(clusters)
+        tail = overexposed(groups, most_ratio=watch.most_ratio, most_epochs=watch.most_epochs)
+    if tail is not None:
+        log.warning("%s", tail)
+    effective = effective_share(plan, pool.windows)
+    return Balanced(plan, told, exposure, natural, source, names, clusters, mask, effective, tail)
+
+
+def _asks(spec: Spec, what: str) -> bool:
+    """Does a policy need clusters, or densities?"""
+    return any(part.name == what or getattr(part.made(), "of", None) == what for part in spec.parts)
+
+
+class _Known:
+    """What lies beside a corpus, read when it is asked for."""
+
+    def __init__(self, corpus: Corpus, hme_id: str | None):
+        self.corpus, self.hme_id = corpus, hme_id
+        self.used_id = ""
+        """Of the embedder, where one was needed."""
+
+    @property
+    def space(self) -> Space:
+        found = Space.open(self.corpus, self.hme_id)
+        self.used_id = found.hme_id
+        return found
+
+    def sources(self) -> tuple[Int[np.ndarray, " S"], tuple[str, ...]]:
+        """Each segment's source as a number, and their names in order."""
+        found = self._of_clips("source")
+        names = found.unique().sort()
+        return names.search_sorted(found).to_numpy().astype(np.int64), tuple(names)
+
+    def clusters(self, *, needed: bool) -> Int[np.ndarray, " S"] | None:
+        """None where there are none, and no policy asks for them."""
+        try:
+            return cluster.read_clusters(self.space)
+        except MotionloomError as error:
+            if needed or self.hme_id is not None:
+                raise
+            log.info("nothing is told of clusters: %s", error)
+            return None
+
+    def mask(self, allowed: Allowed) -> Bool[np.ndarray, " S"]:
+        mask = np.ones(len(self.corpus.frames), bool)
+        if allowed.selection is not None:
+            mask &= self.table(f"selections/{allowed.selection}", "loom select", "chosen").astype(bool)
+        if allowed.unique:
+            mask &= self.table("duplicates", "loom dedup", "keeper").astype(bool)
+        if allowed.split is not None:
+            mask &= self.table("split", "loom split", "split") == allowed.split
+        if allowed.licences:
+            licence = self._of_clips("licence").fill_null("").str.to_lowercase()
+            texts = [text.lower() for text in allowed.licences]
+            mask &= licence.str.contains_any(texts).to_numpy()
+        if not mask.any():
+            raise MotionloomError(f"No segment passes {allowed}.")
+        return mask
+
+    def table(self, name: str, command: str, column: str) -> np.ndarray:
+        """A column of a table with a row per kept segment."""
+        space = self.space
+        found = read_segment_table(self.corpus, space.path(f"{name}.parquet"), command=command, hme_id=space.hme_id)
+        if column not in found.columns:
+            raise MotionloomError(f"{name}.parquet has no column {column!r}: run `{command}` again.")
+        return found[column].to_numpy()
+
+    def _of_clips(self, column: str) -> pl.Series:
+        """A column of the clips, for every kept segment."""
+        clips = self.corpus.clips.filter(pl.col("frames") > 0).select("clip", column).collect()
+        return self.corpus.kept.select("clip").join(clips, on="clip", how="left", maintain_order="left")[column]
