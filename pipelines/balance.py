@@ -19,7 +19,7 @@ from hme.adaptive import AdaptiveBins
 from hme.exposure import Exposure, GroupExposure, Tail, effective_share, overexposed
 from hme.policies import Pool
 from hme.policy_spec import Spec
-from hme.space import Space
+from hme.space import Space, hme_folder
 from hme.tables import read_segment_table
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Allowed:
     split: str | None = None
     """Those of this part of `loom split`."""
     licences: tuple[str, ...] = ()
-    """Those whose licence contains one of these texts, in upper or lower case."""
+    """Those under one of these licences, named in full: a part of a name may say the opposite of it."""
 
 
 @dataclass(frozen=True)
@@ -183,19 +183,25 @@ class _Known:
         if allowed.split is not None:
             mask &= self.table("split", "loom split", "split") == allowed.split
         if allowed.licences:
-            licence = self._of_clips("licence").fill_null("").str.to_lowercase()
-            texts = [text.lower() for text in allowed.licences]
-            mask &= licence.str.contains_any(texts).to_numpy()
+            licence = self._of_clips("licence").fill_null("")
+            if unknown := sorted(set(allowed.licences) - set(licence.unique())):
+                known = ", ".join(repr(name) for name in licence.unique().sort())
+                raise MotionloomError(f"No segment is under the licence {unknown[0]!r}. Known: {known}.")
+            mask &= licence.is_in(list(allowed.licences)).to_numpy()
         if not mask.any():
             raise MotionloomError(f"No segment passes {allowed}.")
         return mask
 
     def table(self, name: str, command: str, column: str) -> np.ndarray:
-        """A column of a table with a row per kept segment."""
-        space = self.space
-        found = read_segment_table(self.corpus, space.path(f"{name}.parquet"), command=command, hme_id=space.hme_id)
+        """A column of a table with a row per kept segment, beside the corpus or, where it is of an embedder, beside that one's
+        vectors."""
+        path, of = hme_folder(self.corpus) / f"{name}.parquet", None
+        if not path.exists():
+            space = self.space
+            path, of = space.path(f"{name}.parquet"), space.hme_id
+        found = read_segment_table(self.corpus, path, command=command, hme_id=of)
         if column not in found.columns:
-            raise MotionloomError(f"{name}.parquet has no column {column!r}: run `{command}` again.")
+            raise MotionloomError(f"{path} has no column {column!r}: run `{command}` again.")
         return found[column].to_numpy()
 
     def _of_clips(self, column: str) -> pl.Series:

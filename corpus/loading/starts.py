@@ -63,8 +63,10 @@ class Starts:
 def starts_in_bins(frames: Int[np.ndarray, " S"], window: int, bin_frames: int) -> Int[np.ndarray, " N"]:
     """In how many frames of each bin a window can begin."""
     count = bin_count(frames, bin_frames)
-    begin = (np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)) * bin_frames
-    return np.clip(np.repeat(frames - window + 1, count) - begin, 0, bin_frames)
+    # int32: there may be tens of millions of bins.
+    first = (np.cumsum(count) - count).astype(np.int32)
+    begin = (np.arange(count.sum(), dtype=np.int32) - np.repeat(first, count)) * np.int32(bin_frames)
+    return np.clip(np.repeat((frames - window + 1).astype(np.int32), count) - begin, 0, bin_frames)
 
 
 def _reaches(bins: Float[np.ndarray, " N"], count: Int[np.ndarray, " S"]) -> tuple[Float[np.ndarray, " N"], np.ndarray]:

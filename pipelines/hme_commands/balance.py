@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--selection", metavar="NAME", help="only what `loom select` chose under this name")
     add("--unique", action="store_true", help="of near-duplicates only the one that `loom dedup` keeps")
     add("--split", metavar="NAME", help="only this part of `loom split`, as in train")
-    add("--licence", action="append", default=[], metavar="TEXT", help="only licences with this text; may be repeated")
+    add("--licence", action="append", default=[], metavar="NAME", help="only under this licence; may be repeated")
     add("--score", metavar="NAME", help="the selection whose scores the policy quality takes")
     add("--feedback", type=Path, metavar="FILE", help="where a tracker failed, for the policy adaptive")
     add("--hme", metavar="ID", help="clusters of which embedder (default: the corpus's default)")
