@@ -32,9 +32,11 @@ from corpus.loader import batches
 from corpus.loading.plan_file import save_plan
 from corpus.loading.sampler import Sampler
 from corpus.loading.sampling_plan import Plan, bin_count
+from corpus.loading.starts import starts_in_bins
 from hme.adaptive import AdaptiveBins
 from hme.density import neighbour_density
 from hme.exposure import Exposure, effective_share
+from hme.mixing import in_bins
 from hme.policies import Pool
 from hme.policy_spec import parse_spec
 from hme.spectrum import fit
@@ -114,9 +116,17 @@ def drawn_by(corpus: Corpus, pool: Pool, texts: tuple[str, ...], path: Path) -> 
     return {
         "gini": groups.gini,
         "gini_expected": expected.gini,
-        "effective_share": effective_share(plan, pool.windows),
+        "effective_share": effective_share(*per_bin(plan, pool)),
         "most_epochs_over_mean": float(groups.epochs.max() / mean),
     }
+
+
+def per_bin(plan: Plan, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and windows of each bin, or of each segment where the plan has no bins."""
+    if plan.bins is None:
+        return plan.weights, pool.windows
+    length = plan.bin_frames
+    return in_bins(plan, length, pool.frames, pool.window), starts_in_bins(pool.frames, pool.window, length)
 
 
 def drawable(pool: Pool) -> Int[np.ndarray, " S"]:

@@ -151,11 +151,14 @@ def gini(amounts: Float[np.ndarray, " G"]) -> float:
     return float((2 * np.arange(1, count + 1) - count - 1) @ amounts / (count * total))
 
 
-def effective_share(plan: Plan, windows: Float[np.ndarray, " S"]) -> float:
-    """Effective sample size as a share of the windows: how many drawn equally often would make an average as sure (Kish)."""
+def effective_share(weights: Float[np.ndarray, " N"], windows: Float[np.ndarray, " N"]) -> float:
+    """Effective sample size as a share of the windows: how many drawn equally often would make an average as sure (Kish).
+
+    Both are of segments, or of bins: how often they are drawn, and how many windows they hold.
+    """
     drawn = np.flatnonzero(windows > 0)
-    weights, count = plan.weights[drawn] / plan.weights[drawn].sum(), windows[drawn]
-    return float(1 / (weights**2 / count).sum() / count.sum())
+    share, count = weights[drawn] / weights[drawn].sum(), windows[drawn]
+    return float(1 / (share**2 / count).sum() / count.sum())
 
 
 def _least_tau(groups: GroupExposure, limit: float) -> float | None:

@@ -26,7 +26,7 @@ def mixed(plans: Sequence[Plan], shares: Sequence[float], frames: Int[np.ndarray
     if len(lengths) > 1:
         raise MotionloomError(f"Bins of {sorted(lengths)} frames cannot be mixed.")
     length = lengths.pop()
-    bins = sum(part * _in_bins(plan, length, frames, window) for part, plan in zip(share, plans, strict=True))
+    bins = sum(part * in_bins(plan, length, frames, window) for part, plan in zip(share, plans, strict=True))
     return Plan(np.asarray(weights), np.asarray(bins) * len(frames), length)
 
 
@@ -51,7 +51,7 @@ def capped(plan: Plan, windows: Float[np.ndarray, " S"], cap: float) -> Plan:
     return Plan(weights / weights.sum(), plan.bins, plan.bin_frames)
 
 
-def _in_bins(plan: Plan, bin_frames: int, frames: Int[np.ndarray, " S"], window: int) -> Float[np.ndarray, " N"]:
+def in_bins(plan: Plan, bin_frames: int, frames: Int[np.ndarray, " S"], window: int) -> Float[np.ndarray, " N"]:
     """The plan's share of each bin: where it has none itself, by how many windows begin there."""
     count = bin_count(frames, bin_frames)
     bins = plan.bins if plan.bins is not None else starts_in_bins(frames, window, bin_frames)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from jaxtyping import Bool, Float, Int
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
 from corpus.loading.plan_file import save_plan
-from corpus.loading.sampling_plan import Plan
+from corpus.loading.sampling_plan import Plan, bin_count
+from corpus.loading.starts import starts_in_bins
 from hme import cluster
 from hme.adaptive import AdaptiveBins
 from hme.exposure import Exposure, GroupExposure, Tail, effective_share, overexposed
+from hme.mixing import in_bins
 from hme.policies import Pool
 from hme.policy_spec import Spec
 from hme.space import Space, hme_folder
@@ -124,7 +127,8 @@ def balance(
         mask=mask,
     )
     plan = spec.plan(pool)
-    told = save_plan(plan, out, corpus, policy=spec.as_values(), hme_id=known.used_id)
+    policy = {**spec.as_values(), "window": window, "allowed": asdict(allowed)}
+    told = save_plan(plan, out, corpus, policy=policy, hme_id=known.used_id)
     draws = watch.draws or corpus.frames[pool.windows > 0].sum() / window
     exposure = Exposure.expected(plan, corpus.frames, window, draws)
     natural = Exposure.expected(Plan(pool.windows), corpus.frames, window, draws)
@@ -135,8 +139,16 @@ def balance(
         tail = overexposed(groups, most_ratio=watch.most_ratio, most_epochs=watch.most_epochs)
     if tail is not None:
         log.warning("%s", tail)
-    effective = effective_share(plan, pool.windows)
+    effective = _effective(plan, pool)
     return Balanced(plan, told, exposure, natural, source, names, clusters, mask, effective, tail)
+
+
+def _effective(plan: Plan, pool: Pool) -> float:
+    if plan.bins is None:
+        return effective_share(plan.weights, pool.windows)
+    starts = starts_in_bins(pool.frames, pool.window, plan.bin_frames)
+    allowed = np.repeat(pool.windows > 0, bin_count(pool.frames, plan.bin_frames))
+    return effective_share(in_bins(plan, plan.bin_frames, pool.frames, pool.window), starts * allowed)
 
 
 def _asks(spec: Spec, what: str) -> bool:
@@ -152,7 +164,7 @@ class _Known:
         self.used_id = ""
         """Of the embedder, where one was needed."""
 
-    @property
+    @cached_property
     def space(self) -> Space:
         found = Space.open(self.corpus, self.hme_id)
         self.used_id = found.hme_id

@@ -61,8 +61,8 @@ def test_the_effective_share_is_kishs_over_windows():
     windows = np.array([3.0, 5.0, 2.0])
     per_window = np.repeat([0.2, 0.1, 0.4], windows.astype(int))
     plan = Plan(np.array([0.2, 0.1, 0.4]) * windows)
-    assert effective_share(plan, windows) == pytest.approx(effective_sample_size(per_window) / 10)
-    assert effective_share(Plan(windows), windows) == pytest.approx(1)
+    assert effective_share(plan.weights, windows) == pytest.approx(effective_sample_size(per_window) / 10)
+    assert effective_share(windows, windows) == pytest.approx(1)
 
 
 def test_a_tail_that_is_seen_too_often_is_named_with_what_would_avoid_it():
