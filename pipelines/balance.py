@@ -61,14 +61,11 @@ class Balanced:
     plan: Plan
     hash: str
     """Of the file."""
+    pool: Pool
+    """What could be drawn; clusters are below 0 where a segment could not."""
     exposure: Exposure
     natural: Exposure
     """What drawing every window equally often would show."""
-    source: Int[np.ndarray, " S"]
-    source_names: tuple[str, ...]
-    cluster: Int[np.ndarray, " S"] | None
-    """Below 0 for segments that may not be drawn; None where there are no clusters."""
-    allowed: Bool[np.ndarray, " S"]
     effective: float
     """Effective sample size as a share of the windows that may be drawn."""
     tail: Tail | None
@@ -76,23 +73,26 @@ class Balanced:
 
     @property
     def by_source(self) -> GroupExposure:
-        return self.exposure.by_group(self.source, len(self.source_names))
+        assert self.pool.source is not None
+        return self.exposure.by_group(self.pool.source, len(self.pool.source_names))
 
     @property
     def by_cluster(self) -> GroupExposure | None:
-        return None if self.cluster is None else self.exposure.by_group(self.cluster)
+        """None where there are no clusters."""
+        return None if self.pool.cluster is None else self.exposure.by_group(self.pool.cluster)
 
     @property
     def ginis(self) -> tuple[float, float] | None:
         """Over clusters, of drawing evenly and of the plan; None where there are no clusters."""
-        if self.cluster is None:
+        if self.pool.cluster is None:
             return None
-        return self.natural.by_group(self.cluster).gini, self.exposure.by_group(self.cluster).gini
+        return self.natural.by_group(self.pool.cluster).gini, self.exposure.by_group(self.pool.cluster).gini
 
     def clip_epochs(self, corpus: Corpus) -> Float[np.ndarray, " C"]:
         """How often the frames of each clip are seen, of clips that have a segment that may be drawn."""
         clip = corpus.kept["clip"].rle_id().to_numpy().astype(np.int64)
-        return self.exposure.by_group(np.where(self.allowed, clip, -1)).epochs[np.unique(clip[self.allowed])]
+        allowed = np.ones(len(clip), bool) if self.pool.mask is None else self.pool.mask
+        return self.exposure.by_group(np.where(allowed, clip, -1)).epochs[np.unique(clip[allowed])]
 
 
 def balance(
@@ -113,19 +113,7 @@ def balance(
     `AdaptiveBins.save` wrote; `score` names the selection whose scores the policy `quality` takes.
     """
     known = _Known(corpus, hme_id)
-    mask, source, names = known.mask(allowed), *known.sources()
-    clusters = known.clusters(needed=_asks(spec, "cluster"))
-    pool = Pool(
-        frames=corpus.frames,
-        window=window,
-        source=source,
-        source_names=names,
-        cluster=clusters,
-        vectors=known.space.vectors if _asks(spec, "density") else None,
-        score=None if score is None else known.table(f"selections/{score}", "loom select", "score"),
-        feedback=None if feedback is None else AdaptiveBins.load(feedback, corpus.frames),
-        mask=mask,
-    )
+    pool = known.pool(spec, window, known.mask(allowed), feedback, score)
     plan = spec.plan(pool)
     policy = {**spec.as_values(), "window": window, "allowed": asdict(allowed)}
     told = save_plan(plan, out, corpus, policy=policy, hme_id=known.used_id)
@@ -133,14 +121,12 @@ def balance(
     exposure = Exposure.expected(plan, corpus.frames, window, draws)
     natural = Exposure.expected(Plan(pool.windows), corpus.frames, window, draws)
     tail = None
-    if clusters is not None:
-        clusters = np.where(mask, clusters, -1)
-        groups = exposure.by_group(clusters)
+    if pool.cluster is not None:
+        groups = exposure.by_group(pool.cluster)
         tail = overexposed(groups, most_ratio=watch.most_ratio, most_epochs=watch.most_epochs)
     if tail is not None:
         log.warning("%s", tail)
-    effective = _effective(plan, pool)
-    return Balanced(plan, told, exposure, natural, source, names, clusters, mask, effective, tail)
+    return Balanced(plan, told, pool, exposure, natural, _effective(plan, pool), tail)
 
 
 def _effective(plan: Plan, pool: Pool) -> float:
@@ -169,6 +155,25 @@ class _Known:
         found = Space.open(self.corpus, self.hme_id)
         self.used_id = found.hme_id
         return found
+
+    def pool(
+        self, spec: Spec, window: int, mask: Bool[np.ndarray, " S"], feedback: Path | None, score: str | None
+    ) -> Pool:
+        """What the policies ask for, and what the report does."""
+        source, names = self.sources()
+        clusters = self.clusters(needed=_asks(spec, "cluster"))
+        frames = self.corpus.frames
+        return Pool(
+            frames=frames,
+            window=window,
+            source=source,
+            source_names=names,
+            cluster=None if clusters is None else np.where(mask, clusters, -1),
+            vectors=self.space.vectors if _asks(spec, "density") else None,
+            score=None if score is None else self.table(f"selections/{score}", "loom select", "score"),
+            feedback=None if feedback is None else AdaptiveBins.load(feedback, frames),
+            mask=mask,
+        )
 
     def sources(self) -> tuple[Int[np.ndarray, " S"], tuple[str, ...]]:
         """Each segment's source as a number, and their names in order."""

@@ -101,7 +101,7 @@ def _tell(done: Balanced, corpus: Corpus) -> None:
 
     from hme.exposure import QUANTILES
 
-    _print(done.by_source.table(done.source_names, corpus.fps), "source")
+    _print(done.by_source.table(done.pool.source_names, corpus.fps), "source")
     if groups := done.by_cluster:
         rows = groups.table([str(number) for number in range(len(groups.windows))], corpus.fps)
         rows = rows.sort("epochs", descending=True)

@@ -123,13 +123,13 @@ def test_what_is_not_there_is_told(corpus, tmp_path, allowed, why):
 def test_licences_are_named_in_full(corpus, tmp_path):
     licence = corpus.clips.collect()["licence"][0]
     done = balance(corpus, parse_spec(["uniform"]), tmp_path / "p", window=64, allowed=Allowed(licences=(licence,)))
-    assert done.allowed.all() and done.effective == pytest.approx(1)
+    assert done.pool.mask is not None and done.pool.mask.all() and done.effective == pytest.approx(1)
 
 
 def test_without_an_embedding_only_what_needs_one_is_refused(corpus, tmp_path):
     shutil.rmtree(hme_folder(corpus))
     done = balance(corpus, parse_spec(["source"]), tmp_path / "plan.parquet", window=64)
-    assert done.cluster is None and done.tail is None and read_plan(tmp_path / "plan.parquet").hme_id == ""
+    assert done.pool.cluster is None and done.tail is None and read_plan(tmp_path / "plan.parquet").hme_id == ""
     for policy in ("cluster", "density", "propensity"):
         with pytest.raises(MotionloomError, match="not embedded yet"):
             balance(corpus, parse_spec([policy]), tmp_path / "plan.parquet", window=64)
