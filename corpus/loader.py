@@ -101,10 +101,10 @@ def open_windows(
 ) -> Windows | TensorWindows:
     """`Windows` of a corpus: `windows[step]` is this rank's part of batch `step`.
 
-    `batch_size` is that of all ranks together, `window` counts frames. `weights` are a `Plan`, a file that `loom balance` wrote, or
-    one number per kept segment in the order of `corpus.kept`; None draws every window equally often. `epochs` and `stride` are told at `Sampler`,
-    `history`, `future`, `fields` and `robot` at `Windows`, what is done to windows at `Augment`. With a `device`, batches are of torch's
-    tensors there; without one, of NumPy's arrays.
+    `batch_size` is that of all ranks together, `window` counts frames. `weights` are a `Plan`, a file that `loom balance` wrote,
+    or one number per kept segment in the order of `corpus.kept`; None draws every window equally often. `epochs` and `stride`
+    are told at `Sampler`, `history`, `future`, `fields` and `robot` at `Windows`, what is done to windows at `Augment`. With a
+    `device`, batches are of torch's tensors there; without one, of NumPy's arrays.
 
     The mode "mapped" maps all shards and reads what windows need; "rotating" reads whole shards one after another into a buffer
     of `resident` of them, each of which stays for as many steps as use its frames `reuse` times on average (or for `stay` steps).

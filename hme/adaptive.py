@@ -48,6 +48,10 @@ following bins, 0.1 uniform, no cap; it counts failures where we take rates, and
 5 so that it does something."""
 
 
+FORGOTTEN = 1e-6
+"""Attempts that are worth less count as none."""
+
+
 class AdaptiveBins:
     """What a tracker tried and where it failed, bin by bin."""
 
@@ -95,6 +99,9 @@ class AdaptiveBins:
         keep = np.float32(0.5 ** (1 / self.half_life))
         self.attempts *= keep
         self.failures *= keep
+        # Long before numbers so small that they are slow and no longer exact.
+        forgotten = self.attempts < FORGOTTEN
+        self.attempts[forgotten] = self.failures[forgotten] = 0
         np.add.at(self.attempts, each, np.float32(1))
         np.add.at(self.failures, last[failed.astype(bool)], np.float32(1))
         self.rounds += 1

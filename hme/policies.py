@@ -178,6 +178,8 @@ def adaptive(pool: Pool, options: Adaptive) -> Plan:
     if options.preset not in PRESETS:
         raise MotionloomError(f"No preset {options.preset!r}. Known: {', '.join(PRESETS)}.")
     bins = pool.need("feedback", "a tracker's feedback (--feedback FILE)")
+    if bins.window != pool.window:
+        raise MotionloomError(f"The feedback is of windows of {bins.window} frames, the plan of {pool.window}.")
     return bins.plan(PRESETS[options.preset], pool.windows > 0)
 
 

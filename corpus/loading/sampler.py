@@ -113,8 +113,8 @@ class Sampler:
     def place(self, draw: Draw, length: Int[np.ndarray, " B"]) -> Int[np.ndarray, " B"]:
         """First frames for windows that take so many of the segment's frames instead of `window`.
 
-        Anywhere in the segment, or in the same bin, as before; in exact epochs within the drawn window where shorter, and where longer from its
-        first frame on, or as near to it as the segment's end allows.
+        Anywhere in the segment, or in the same bin, as before; in exact epochs within the drawn window where shorter, and
+        where longer from its first frame on, or as near to it as the segment's end allows.
         """
         room = self.frames[draw.segment] - length
         if not self.epochs:

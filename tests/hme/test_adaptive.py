@@ -98,6 +98,14 @@ def test_old_counts_fade_by_the_half_life():
     assert bins.rounds == 9
 
 
+def test_what_is_long_past_is_forgotten():
+    bins = AdaptiveBins(FRAMES, half_life=0.1)
+    bins.update(np.array([4]), np.array([160]), np.array([True]))
+    for _ in range(3):
+        bins.update(np.zeros(0, int), np.zeros(0, int), np.zeros(0, bool))
+    assert not bins.attempts.any() and not bins.failures.any()
+
+
 def test_an_attempt_from_start_to_end_tries_every_bin_on_the_way_and_fails_in_the_last():
     bins = AdaptiveBins(FRAMES, bin_frames=BIN)
     bins.update(np.array([4, 0]), np.array([230, 399]), np.array([True, False]), start=np.array([60, 380]))

@@ -244,6 +244,12 @@ def test_a_mixture_with_bins_places_each_parts_windows_as_that_part_would():
     assert np.allclose(per_bin(got), 0.5 * per_bin(hard) + 0.5 * starts, atol=1e-6)
 
 
+def test_feedback_on_other_windows_is_refused():
+    pool = pool_of(feedback=AdaptiveBins(pool_of().frames, window=WINDOW + 1))
+    with pytest.raises(MotionloomError, match="of windows of 21 frames, the plan of 20"):
+        adaptive(pool, POLICIES["adaptive"].options())
+
+
 def test_a_spec_mixes_and_caps():
     pool = pool_of()
     spec = Spec((Part("cluster", {"tau": 0}, 3.0), Part("uniform", share=1.0)), cap=2.0)
