@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from small_corpus import write_small_corpus, write_small_shard
@@ -70,6 +72,13 @@ def test_equal_plans_have_equal_hashes_and_others_others(corpus, tmp_path):
         told(Plan(plan.weights[::-1])),
     ]
     assert len(set(hashes)) == 5 and told(plan_of(corpus, bins=True)) == hashes[0]
+
+
+def test_the_hash_is_of_the_names_too(corpus, tmp_path):
+    save_plan(plan_of(corpus, bins=False), tmp_path / "plan.parquet", corpus)
+    found = read_plan(tmp_path / "plan.parquet")
+    moved = [f"{found.names[0]}{found.names[1]}"[:24], *found.names.to_pylist()[1:]]
+    assert replace(found, names=pa.array(moved)).hash != found.hash
 
 
 def test_the_loader_takes_the_file(corpus, tmp_path):

@@ -156,6 +156,13 @@ def test_warped_windows_stay_in_the_drawn_bin_and_in_their_segment():
     assert (frame // LENGTH == drawn)[~free].all() and not free.all()
 
 
+def test_shorter_windows_in_the_last_bin_reach_the_segments_end():
+    """Of 60 frames, windows of 20 all begin in the first bin; those of 5 may begin in the second."""
+    one = sampler(Plan(np.eye(21)[0], np.ones(51), LENGTH), batch_size=3000)
+    frame = one.place(one.draw(0), np.full(3000, 5))
+    assert frame.min() == 0 and frame.max() == 55
+
+
 def test_exact_epochs_have_no_bins():
     with pytest.raises(MotionloomError, match="Exact epochs show every window once"):
         sampler(plan_of_bins(), epochs=True)
