@@ -169,7 +169,7 @@ def propensity(pool: Pool, options: Propensity) -> Plan:
 
 def quality(pool: Pool, options: Quality) -> Plan:
     _check(power=options.power)
-    score = np.nan_to_num(pool.need("score", "scores: run `loom select` or `loom embed` first"), nan=-np.inf)
+    score = np.nan_to_num(pool.need("score", "the segments' scores"), nan=-np.inf)
     weights = np.where(score >= options.threshold, (np.clip(score, 0, 100) / 100) ** options.power, 0.0)
     return _plan(pool.windows * weights)
 

@@ -16,14 +16,16 @@ from corpus.errors import MotionloomError
 from corpus.loading.plan_file import save_plan
 from corpus.loading.sampling_plan import Plan, bin_count
 from corpus.loading.starts import starts_in_bins
-from hme import cluster
+from hme import cluster, physics_score
 from hme.adaptive import AdaptiveBins
 from hme.exposure import Exposure, GroupExposure, Tail, effective_share, overexposed
 from hme.mixing import in_bins
 from hme.policies import Pool
 from hme.policy_spec import Spec
+from hme.selections import selection_mask
 from hme.space import Space, hme_folder
 from hme.tables import read_segment_table
+from hme.traits import read_traits
 
 log = logging.getLogger(__name__)
 
@@ -104,13 +106,13 @@ def balance(
     hme_id: str | None = None,
     allowed: Allowed = Allowed(),
     feedback: Path | None = None,
-    score: str | None = None,
+    score: str = "contact",
     watch: Watch = Watch(),
 ) -> Balanced:
     """Write the plan that policies give for a corpus, for windows of `window` frames.
 
     Clusters, vectors and masks are those of the embedder `hme_id`, or of the corpus's default one. `feedback` is a file that
-    `AdaptiveBins.save` wrote; `score` names the selection whose scores the policy `quality` takes.
+    `AdaptiveBins.save` wrote; `score` is the one of `hme.physics_score.PRESETS` that the policy `quality` takes.
     """
     known = _Known(corpus, hme_id)
     pool = known.pool(spec, window, known.mask(allowed), feedback, score)
@@ -138,7 +140,7 @@ def _effective(plan: Plan, pool: Pool) -> float:
 
 
 def _asks(spec: Spec, what: str) -> bool:
-    """Does a policy need clusters, or densities?"""
+    """Does a policy need clusters, densities, or scores?"""
     return any(part.name == what or getattr(part.made(), "of", None) == what for part in spec.parts)
 
 
@@ -156,9 +158,7 @@ class _Known:
         self.used_id = found.hme_id
         return found
 
-    def pool(
-        self, spec: Spec, window: int, mask: Bool[np.ndarray, " S"], feedback: Path | None, score: str | None
-    ) -> Pool:
+    def pool(self, spec: Spec, window: int, mask: Bool[np.ndarray, " S"], feedback: Path | None, score: str) -> Pool:
         """What the policies ask for, and what the report does."""
         source, names = self.sources()
         clusters = self.clusters(needed=_asks(spec, "cluster"))
@@ -170,7 +170,7 @@ class _Known:
             source_names=names,
             cluster=None if clusters is None else np.where(mask, clusters, -1),
             vectors=self.space.vectors if _asks(spec, "density") else None,
-            score=None if score is None else self.table(f"selections/{score}", "loom select", "score"),
+            score=self.scores(score) if _asks(spec, "quality") else None,
             feedback=None if feedback is None else AdaptiveBins.load(feedback, frames),
             mask=mask,
         )
@@ -191,10 +191,18 @@ class _Known:
             log.info("nothing is told of clusters: %s", error)
             return None
 
+    def scores(self, preset: str) -> Float[np.ndarray, " S"]:
+        """Physics scores, of what `loom embed` measured."""
+        if preset not in physics_score.PRESETS:
+            raise MotionloomError(f"No physics score {preset!r}. Known: {', '.join(physics_score.PRESETS)}.")
+        chosen = physics_score.PRESETS[preset]
+        traits = read_traits(self.corpus)
+        return physics_score.score({term: traits[term].to_numpy() for term in chosen.weights}, chosen)
+
     def mask(self, allowed: Allowed) -> Bool[np.ndarray, " S"]:
         mask = np.ones(len(self.corpus.frames), bool)
         if allowed.selection is not None:
-            mask &= self.table(f"selections/{allowed.selection}", "loom select", "chosen").astype(bool)
+            mask &= selection_mask(self.space, allowed.selection)
         if allowed.unique:
             mask &= self.table("duplicates", "loom dedup", "keeper").astype(bool)
         if allowed.split is not None:

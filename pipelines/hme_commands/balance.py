@@ -47,7 +47,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--unique", action="store_true", help="of near-duplicates only the one that `loom dedup` keeps")
     add("--split", metavar="NAME", help="only this part of `loom split`, as in train")
     add("--licence", action="append", default=[], metavar="NAME", help="only under this licence; may be repeated")
-    add("--score", metavar="NAME", help="the selection whose scores the policy quality takes")
+    add(
+        "--score",
+        default="contact",
+        metavar="NAME",
+        help="physics score of the policy quality: contact (default), published",
+    )
     add("--feedback", type=Path, metavar="FILE", help="where a tracker failed, for the policy adaptive")
     add("--hme", metavar="ID", help="clusters of which embedder (default: the corpus's default)")
     add("--steps", type=int, metavar="N", help="tell of a run of so many batches (default: the corpus's frames once)")

@@ -15,9 +15,11 @@ from corpus.loader import batches
 from corpus.loading.plan_file import load_plan, read_plan
 from hme.adaptive import AdaptiveBins
 from hme.cluster import fit_clusters, read_clusters, write_clusters
+from hme.physics_score import PRESETS, score
 from hme.policy_spec import parse_spec
 from hme.space import Space, hme_folder
 from hme.tables import write_segment_table
+from hme.traits import read_traits
 from pipelines import cli, embed
 from pipelines.balance import Allowed, Watch, balance
 from pipelines.build import build
@@ -77,11 +79,10 @@ def test_clusters_seen_too_often_are_warned_of(corpus, tmp_path, caplog):
 
 
 def write_masks(corpus: Corpus) -> None:
-    """Odd segments are chosen, kept and trained on; scores 91 for odd ones, 89 for even."""
+    """Odd segments are chosen, kept and trained on."""
     space, mask = Space.open(corpus), odd(corpus)
-    score = np.where(mask, 91.0, 89.0)
     tables = {
-        space.path("selections", "best.parquet"): pl.DataFrame({"chosen": mask, "score": score}),
+        space.path("selections", "best.parquet"): pl.DataFrame({"chosen": mask}),
         space.path("split.parquet"): pl.DataFrame({"split": np.where(mask, "train", "test")}),
     }
     for path, columns in tables.items():
@@ -91,12 +92,7 @@ def write_masks(corpus: Corpus) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [
-        ["--selection", "best"],
-        ["--split", "train"],
-        ["--unique"],
-        ["--score", "best", "--policy", "quality:threshold=90"],
-    ],
+    [["--selection", "best"], ["--split", "train"], ["--unique"]],
 )
 def test_what_is_masked_is_never_drawn(corpus, tmp_path, options):
     write_masks(corpus)
@@ -118,6 +114,18 @@ def test_what_is_not_there_is_told(corpus, tmp_path, allowed, why):
     with pytest.raises(MotionloomError) as error:
         balance(corpus, parse_spec(["uniform"]), tmp_path / "plan.parquet", window=64, allowed=allowed)
     assert why in str(error.value) and not (tmp_path / "plan.parquet").exists()
+
+
+@pytest.mark.parametrize("preset", ["contact", "published"])
+def test_quality_goes_by_the_physics_score(corpus, tmp_path, preset):
+    traits = read_traits(corpus)
+    chosen = PRESETS[preset]
+    expected = score({term: traits[term].to_numpy() for term in chosen.weights}, chosen)
+    threshold = float(np.median(expected))
+    done = balance(corpus, parse_spec([f"quality:threshold={threshold}"]), tmp_path / "p", window=64, score=preset)
+    assert np.array_equal(done.plan.weights > 0, expected >= threshold) and (done.plan.weights > 0).any()
+    with pytest.raises(MotionloomError, match="No physics score 'best'"):
+        balance(corpus, parse_spec(["quality"]), tmp_path / "p", window=64, score="best")
 
 
 def test_licences_are_named_in_full(corpus, tmp_path):
