@@ -7,19 +7,34 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from hme.duplicate_tables import unique_segments
+from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from corpus.catalog import Corpus
-from corpus.loader import batches
+from corpus.loader import batches, open_windows
+from corpus.loading.sampler import exposure
 from corpus.sources.synthetic import write_demo_data
+from hme.exposure import gini
+from hme.policy_spec import parse_spec
+from hme.space import Space
+from pipelines.balance import Allowed, Balanced, balance
 from pipelines.build import Outcome, build
+from pipelines.cluster import Cluster
+from pipelines.cluster_corpus import cluster_corpus
+from pipelines.dedup import dedup
+from pipelines.embed import embed
 from pipelines.inventory import ledger_of, reject_reasons
 from pipelines.report import write_report
 
 BATCH_SIZE, WINDOW, STEPS = 256, 64, 100
 """Windows in a batch, frames in a window, batches drawn."""
+POLICY = "cluster:tau=0"
+"""Every cluster equally often."""
+INLINE = Cluster("inline")
+"""So little work takes less time than to start workers for it."""
 
 
 def main(out: Path, sources: dict[str, Path] | None = None) -> int:
@@ -37,7 +52,7 @@ def main(out: Path, sources: dict[str, Path] | None = None) -> int:
     show_outcome(console, outcome)
     show_ledger(console, corpus_folder)
     show_rejects(console, corpus_folder)
-    draw_batches(console, corpus_folder)
+    draw_batches(console, corpus_folder, look_for_likeness(console, corpus_folder))
     commands = next_steps(corpus_folder, sources)
     write_report(corpus_folder, out / "report.html", commands=commands)
     console.print(f"\nreport: {out / 'report.html'}  ({time.monotonic() - start:.0f} s in all)")
@@ -81,17 +96,41 @@ def show_rejects(console: Console, out: Path) -> None:
     console.print(_table("What was left out", columns, cells, numeric=("count", "seconds")))
 
 
-def draw_batches(console: Console, out: Path) -> None:
-    """Batches of windows with equal weights: shapes, and how fast they come on one core."""
+def look_for_likeness(console: Console, out: Path) -> Balanced | None:
+    """Vectors, clusters, near-duplicates, and a plan that shows every cluster equally often; None where nothing was kept."""
     corpus = Corpus.open(out)
-    lengths = corpus.kept["frames"].to_numpy()
-    if not len(lengths):
+    if not len(corpus.frames):
+        return None
+    embed(out, cluster=INLINE)
+    space = Space.open(corpus)
+    clusters, _ = cluster_corpus(space)
+    dedup(out, cluster=INLINE)
+    copies = int((~unique_segments(corpus)).sum())
+    console.print(
+        f"embedded {len(space.vectors)} segments: {clusters.count} clusters of what moves alike, {copies} segments are copies of "
+        f"others or of parts of them"
+    )
+    choice = {"window": _window(corpus), "allowed": Allowed(unique=True)}
+    balanced = balance(corpus, parse_spec([POLICY]), plan_of(out), **choice)
+    told = balanced.by_source.table(balanced.pool.source_names, corpus.fps)
+    cells = [
+        [row["name"], f"{row['share_natural']:.1%}", f"{row['share']:.1%}", f"{row['epochs']:.2f}"]
+        for row in told.to_dicts()
+    ]
+    columns = ("source", "share held", "share drawn", "epochs")
+    console.print(_table(f"What the plan {POLICY} shows", columns, cells, numeric=columns[1:]))
+    return balanced
+
+
+def draw_batches(console: Console, out: Path, balanced: Balanced | None) -> None:
+    """Batches of windows by the plan: shapes, how fast they come on one core, and how evenly from the clusters."""
+    corpus = Corpus.open(out)
+    if balanced is None:
         console.print("no segment was kept: no batches to draw")
         return
-    window = min(WINDOW, int(lengths.max()))
-    drawn = batches(
-        corpus, batch_size=BATCH_SIZE, window=window, weights=np.ones(len(lengths)), seed=0, steps=STEPS + 1
-    )
+    window = _window(corpus)
+    share = {"batch_size": BATCH_SIZE, "window": window, "seed": 0, "steps": STEPS + 1}
+    drawn = batches(corpus, weights=plan_of(out), **share)
     first = next(drawn)
     start = time.perf_counter()
     count = sum(1 for _ in drawn)
@@ -102,7 +141,34 @@ def draw_batches(console: Console, out: Path) -> None:
         if (array := getattr(first, name)) is not None
     )
     rate = count * BATCH_SIZE * window / max(seconds, 1e-9)
-    console.print(f"batches with equal weights: {shapes}; {rate / 1e6:.1f} M frames/s", highlight=False, soft_wrap=True)
+    console.print(f"batches by the plan: {shapes}; {rate / 1e6:.1f} M frames/s", highlight=False, soft_wrap=True)
+    evenness = {
+        name: gini(_seen_by_cluster(corpus, balanced, weights, **share))
+        for name, weights in (("all windows alike", None), ("by the plan", plan_of(out)))
+    }
+    told = ", ".join(f"{value:.2f} {name}" for name, value in evenness.items())
+    console.print(f"Gini of how often clusters were drawn: {told}")
+
+
+def _seen_by_cluster(
+    corpus: Corpus, balanced: Balanced, weights: Path | None, *, steps: int, **share: int
+) -> Float[np.ndarray, " K"]:
+    """Windows drawn of each cluster that holds any."""
+    pool, sampler = balanced.pool, open_windows(corpus, weights=weights, **share).sampler
+    assert pool.cluster is not None
+    count = int(pool.cluster.max()) + 1
+    mine = pool.windows > 0
+    seen = np.bincount(pool.cluster[mine], exposure(sampler, 0, steps)[mine], count)
+    return seen[np.bincount(pool.cluster[mine], minlength=count) > 0]
+
+
+def plan_of(out: Path) -> Path:
+    """Where the demo's plan for a corpus lies."""
+    return out.parent / f"{out.name}-plan.parquet"
+
+
+def _window(corpus: Corpus) -> int:
+    return min(WINDOW, int(corpus.frames.max()))
 
 
 def next_steps(out: Path, sources: dict[str, Path]) -> list[str]:
