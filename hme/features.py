@@ -54,16 +54,16 @@ class Features:
         return self.values[self.starts[i] : self.starts[i + 1]]
 
 
-def features(motions: Sequence[RobotMotion]) -> Features:
-    """Features of all motions; those of another rate than 50 Hz are brought to it first."""
-    parts = list(batches(motions))
+def features(motions: Sequence[RobotMotion], *, step: int = STEP) -> Features:
+    """Features of all motions; those of another rate than 50 Hz are brought to it first. Of every `step` frames one is kept."""
+    parts = list(batches(motions, step=step))
     if not parts:
         raise MotionloomError("There are no motions to take features of.")
     lengths = np.concatenate([np.diff(part.starts) for part in parts])
     return Features(np.concatenate([part.values for part in parts]), _starts(lengths))
 
 
-def batches(motions: Sequence[RobotMotion]) -> Iterator[Features]:
+def batches(motions: Sequence[RobotMotion], *, step: int = STEP) -> Iterator[Features]:
     """Features of so many motions at a time as make `BATCH_FRAMES`, in order."""
     waiting: list[np.ndarray] = []
     frame_count, width = 0, None
@@ -75,16 +75,16 @@ def batches(motions: Sequence[RobotMotion]) -> Iterator[Features]:
         waiting.append(qpos)
         frame_count += len(qpos)
         if frame_count >= BATCH_FRAMES:
-            yield _extract(waiting)
+            yield _extract(waiting, step)
             waiting, frame_count = [], 0
     if waiting:
-        yield _extract(waiting)
+        yield _extract(waiting, step)
 
 
-def _extract(parts: list[np.ndarray]) -> Features:
+def _extract(parts: list[np.ndarray], step: int) -> Features:
     lengths = np.array([len(part) for part in parts])
     qpos = np.concatenate(parts, dtype=np.float32)
-    starts, places = _starts(lengths), _starts((lengths - 1) // STEP + 1)
+    starts, places = _starts(lengths), _starts((lengths - 1) // step + 1)
     values = np.empty((places[-1], ROOT_CHANNELS + qpos.shape[1] - 7), np.float32)
     work = np.empty((lengths.max(), ROOT_CHANNELS), np.float32)
     taps = low_pass()
@@ -93,7 +93,7 @@ def _extract(parts: list[np.ndarray]) -> Features:
         dim=len(parts),
         inputs=[
             qpos.ctypes.data, qpos.shape[1], wp.array(starts, dtype=int, device="cpu", copy=False), CORPUS_FPS,
-            work.ctypes.data, taps.ctypes.data, HALF_WIDTH, STEP, values.ctypes.data,
+            work.ctypes.data, taps.ctypes.data, HALF_WIDTH, step, values.ctypes.data,
             wp.array(places, dtype=int, device="cpu", copy=False),
         ],
         device="cpu",
