@@ -23,7 +23,8 @@ from scipy.sparse.csgraph import connected_components
 from corpus.errors import MotionloomError
 from corpus.motion import RobotMotion
 from hme.alignment import Alignment, Guess, align
-from hme.candidates import SearchOptions, build_index, candidates
+from hme.anchor_index import SearchOptions, build_index
+from hme.candidates import candidates
 from hme.traces import TRACE_FPS, find_anchors, fit_basis, mirrored, traces
 
 KINDS = ("exact", "noisy", "retimed", "mirrored", "chunk", "overlap")
@@ -54,13 +55,17 @@ class DuplicateOptions:
     """This share of how far the joints stray is allowed besides (by squares): quick movements are told less exactly at another tempo."""
     least_motion: float = 4.0
     """The joints stray so many times further than they are apart; else there is too little to tell motions by."""
+    least_overlap_s: float = 1.5
+    """What two motions share is at least so long, where neither is covered by the other [s]."""
     overlap: float = 0.8
     """Share of a motion that others must cover for it to be left out; less is an overlap, which only splits heed."""
     search: SearchOptions = SearchOptions()
 
     def __post_init__(self) -> None:
         if not (0 < self.threshold < 0.1 and 0 < self.overlap <= 1):
-            raise MotionloomError(f"threshold {self.threshold:g}, overlap {self.overlap:g}: should lie in (0, 0.1), (0, 1].")
+            raise MotionloomError(
+                f"threshold {self.threshold:g}, overlap {self.overlap:g}: should lie in (0, 0.1), (0, 1]."
+            )
 
     def limit(self, spread: float) -> float:
         """How far apart copies may be that stray so far [rad]."""
@@ -95,12 +100,16 @@ def verify(proposed: pl.DataFrame, trace: Trace, options: DuplicateOptions = Dup
         if found is not None and is_copy(found, options):
             rows.append(_row(one, found, seconds(np.array([len(a), len(b)])), options))
     pairs = pl.DataFrame(rows, PAIRS, orient="row")
+    shared = pl.min_horizontal(pl.col("stop_a") - pl.col("start_a"), pl.col("stop_b") - pl.col("start_b"))
+    pairs = pairs.filter((pl.col("kind") != "overlap") | (shared >= options.least_overlap_s))
     return pairs.sort("a", "b", "distance", "mirrored").unique(["a", "b"], keep="first", maintain_order=True)
 
 
 def is_copy(found: Alignment, options: DuplicateOptions) -> bool:
     limit = options.limit(found.spread)
-    return found.joint_distance <= limit and found.worst_distance <= 2 * limit and found.root_distance <= options.threshold
+    return (
+        found.joint_distance <= limit and found.worst_distance <= 2 * limit and found.root_distance <= options.threshold
+    )
 
 
 def _row(one: dict, found: Alignment, length_s: Float[np.ndarray, " 2"], options: DuplicateOptions) -> tuple:
@@ -129,7 +138,9 @@ def kind_of(found: Alignment, mirror: bool, share_a: float, share_b: float, over
 # What is kept
 
 
-def judge(pairs: pl.DataFrame, length_s: Float[np.ndarray, " S"], rank: Int[np.ndarray, " S"], overlap: float = 0.8) -> pl.DataFrame:
+def judge(
+    pairs: pl.DataFrame, length_s: Float[np.ndarray, " S"], rank: Int[np.ndarray, " S"], overlap: float = 0.8
+) -> pl.DataFrame:
     """A row for each motion: `group` (of all that hang together by pairs; null where alone), `keeper`; and for the others `of` (which
     kept one covers most of it), `kind` and `distance` of that pair, `covered` (by how much all kept ones cover it).
 
@@ -137,7 +148,12 @@ def judge(pairs: pl.DataFrame, length_s: Float[np.ndarray, " S"], rank: Int[np.n
     compared with what is kept of it, never with a copy of a copy.
     """
     count = len(length_s)
-    of, kind, distance, covered = np.full(count, -1), np.full(count, "", object), np.full(count, np.nan), np.zeros(count)
+    of, kind, distance, covered = (
+        np.full(count, -1),
+        np.full(count, "", object),
+        np.full(count, np.nan),
+        np.zeros(count),
+    )
     sides = _both_sides(pairs).with_columns(rank_of=rank[_both_sides(pairs)["other"].to_numpy()])
     sides = sides.filter(pl.col("rank_of") < pl.Series(rank[sides["motion"].to_numpy()]))
     sides = sides.with_columns(order=rank[sides["motion"].to_numpy()]).sort("order", "rank_of")
@@ -148,9 +164,18 @@ def judge(pairs: pl.DataFrame, length_s: Float[np.ndarray, " S"], rank: Int[np.n
             best = max(kept, key=lambda row: (row["stop"] - row["start"], -row["rank_of"]))
             of[motion], distance[motion], covered[motion] = best["other"], best["distance"], share
             kind[motion] = best["kind"] if best["kind"] != "overlap" else "chunk"
-    told = {"group": together(pairs, count), "of": of, "kind": kind.astype(str), "distance": distance, "covered": covered}
+    told = {
+        "group": together(pairs, count),
+        "of": of,
+        "kind": kind.astype(str),
+        "distance": distance,
+        "covered": covered,
+    }
     frame = pl.DataFrame(told).with_columns(keeper=pl.col("of") < 0)
-    gone = {name: pl.when("keeper").then(None).otherwise(pl.col(name)).alias(name) for name in ("of", "kind", "distance", "covered")}
+    gone = {
+        name: pl.when("keeper").then(None).otherwise(pl.col(name)).alias(name)
+        for name in ("of", "kind", "distance", "covered")
+    }
     return frame.with_columns(*gone.values(), pl.when(pl.col("group") >= 0).then("group").alias("group"))
 
 
@@ -172,10 +197,22 @@ def unfinished(pairs: pl.DataFrame, verdict: pl.DataFrame) -> pl.DataFrame:
     sides = _both_sides(pairs)
     left = sides.filter(pl.Series(~verdict["keeper"].to_numpy()[sides["motion"].to_numpy()]))
     keeper = left.filter(pl.Series(of[left["motion"].to_numpy()]) == left["other"])
-    legs = left.filter(pl.Series(verdict["keeper"].to_numpy()[left["other"].to_numpy()])).join(
-        keeper.select("motion", keeper="other", k_tempo="tempo", k_shift="shift_s", k_mirrored="mirrored", k_start="start", k_stop="stop"),
-        on="motion",
-    ).filter(pl.col("keeper") != pl.col("other"))
+    legs = (
+        left.filter(pl.Series(verdict["keeper"].to_numpy()[left["other"].to_numpy()]))
+        .join(
+            keeper.select(
+                "motion",
+                keeper="other",
+                k_tempo="tempo",
+                k_shift="shift_s",
+                k_mirrored="mirrored",
+                k_start="start",
+                k_stop="stop",
+            ),
+            on="motion",
+        )
+        .filter(pl.col("keeper") != pl.col("other"))
+    )
     middle = (pl.max_horizontal("start", "k_start") + pl.min_horizontal("stop", "k_stop")) / 2
     legs = legs.filter(pl.min_horizontal("stop", "k_stop") - pl.max_horizontal("start", "k_start") > 0.5).select(
         *[pl.col(name) for name in ("keeper", "other")],
@@ -198,7 +235,13 @@ def _both_sides(pairs: pl.DataFrame) -> pl.DataFrame:
     same = ["kind", "distance", "mirrored"]
     one = pairs.select(*same, motion="a", other="b", start="start_a", stop="stop_a", tempo="tempo", shift_s="shift_s")
     two = pairs.select(
-        *same, motion="b", other="a", start="start_b", stop="stop_b", tempo=1 / pl.col("tempo"), shift_s=-pl.col("shift_s") / pl.col("tempo")
+        *same,
+        motion="b",
+        other="a",
+        start="start_b",
+        stop="stop_b",
+        tempo=1 / pl.col("tempo"),
+        shift_s=-pl.col("shift_s") / pl.col("tempo"),
     )
     return pl.concat([one, two])
 

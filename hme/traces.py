@@ -50,7 +50,9 @@ def traces(motions: Sequence[RobotMotion]) -> Features:
 def mirror_channels(joint_count: int = 29) -> tuple[Int[np.ndarray, " C"], Float[np.ndarray, " C"]]:
     """For each channel of the mirrored motion the one it comes from, and its sign."""
     if joint_count != G1.joint_count:
-        raise MotionloomError(f"Motions of {joint_count} joints: mirrored are those of the G1, which has {G1.joint_count}.")
+        raise MotionloomError(
+            f"Motions of {joint_count} joints: mirrored are those of the G1, which has {G1.joint_count}."
+        )
     columns = np.array(mirror_columns(G1)[7:])
     source = np.concatenate([np.arange(ROOT_CHANNELS), np.abs(columns) - 8 + ROOT_CHANNELS])
     # Height; gravity and velocity turn their y round, a turning speed its x and z.
@@ -125,7 +127,9 @@ def fit_basis(motions: Sequence[RobotMotion], dimensions: int = 24) -> Basis:
     image = (rows.reshape(-1, 3, width)[:, :, place] * sign[poses]).reshape(rows.shape)
     parts = [(rows + image) / 2, (rows - image) / 2]
     mean = parts[0].mean(0)
-    widths, directions = zip(*(np.linalg.eigh(part.T @ part / len(part)) for part in (parts[0] - mean, parts[1])), strict=True)
+    widths, directions = zip(
+        *(np.linalg.eigh(part.T @ part / len(part)) for part in (parts[0] - mean, parts[1])), strict=True
+    )
     order = np.argsort(-np.concatenate(widths), kind="stable")[:dimensions]
     odd = np.repeat([False, True], rows.shape[1])[order]
     return Basis(mean.astype(np.float32), np.concatenate(directions, 1)[:, order].astype(np.float32), odd)
@@ -140,7 +144,9 @@ def find_anchors(given: Features, basis: Basis) -> Anchors:
     return Anchors(motion, np.concatenate(times).astype(np.float32), found.astype(np.float32))
 
 
-def _looks(trace: Float[np.ndarray, "T C"], tempi: Sequence[float]) -> tuple[Float[np.ndarray, " A"], Float[np.ndarray, "A V W"]]:
+def _looks(
+    trace: Float[np.ndarray, "T C"], tempi: Sequence[float]
+) -> tuple[Float[np.ndarray, " A"], Float[np.ndarray, "A V W"]]:
     """Times of a motion's anchors [s], and what it looks like around them."""
     pose = trace[:, pose_channels(trace.shape[1])].astype(np.float64)
     if len(pose) > 1:
