@@ -72,7 +72,7 @@ def align(a: Float[np.ndarray, "T C"], b: Float[np.ndarray, "R C"], guess: Guess
     poses = pose_channels(a.shape[1])
     pair = _Pair(a[:, poses], b[:, poses])
     tempo, shift = guess.tempo, guess.other_s - guess.tempo * guess.time_s
-    width, whole = FIRST_S, False
+    width, whole, apart = FIRST_S, False, np.inf
     while not whole:
         whole = width > max(len(a), len(b)) / TRACE_FPS
         for _ in range(STEPS):

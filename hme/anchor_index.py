@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -72,7 +73,8 @@ class Index:
 
     @classmethod
     def load(cls, folder: Path) -> Index:
-        return cls(*(np.load(folder / f"{field.name}.npy", mmap_mode="r", allow_pickle=False) for field in fields(cls)))
+        paths = (folder / f"{field.name}.npy" for field in fields(cls))
+        return cls(*(np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)) for path in paths))
 
 
 def build_index(anchors: Anchors, options: SearchOptions = SearchOptions(), *, seed: int = 0) -> Index:
@@ -98,9 +100,9 @@ def find_centres(looks: Float[np.ndarray, "A D"], options: SearchOptions, *, see
     count = int(np.sqrt(options.probes * len(looks)))
     sample = np.random.default_rng(seed).choice(len(looks), min(len(looks), count * SAMPLE_PER_CELL), replace=False)
     sample = np.asarray(looks[np.sort(sample)], np.float32)
-    means = MiniBatchKMeans(count, n_init=1, random_state=seed, batch_size=8192, max_iter=3, init="random")
+    how: dict[str, Any] = {"init": "random", "n_init": 1, "max_iter": 3, "batch_size": 8192, "random_state": seed}
     with threadpool_limits(1):
-        return means.fit(sample).cluster_centers_.astype(np.float32)
+        return np.asarray(MiniBatchKMeans(count, **how).fit(sample).cluster_centers_, np.float32)
 
 
 def nearest_cells(

@@ -1,7 +1,8 @@
 """Near-duplicates: motions of which one lies over the other, wherever it begins, at whatever tempo, in the mirror or in part.
 
-    pairs = find(motions)                 # a row for each pair that was verified
-    verdict = judge(pairs, lengths, rank) # a row for each motion: is it kept, and if not, what is it a copy of
+    pairs = find(motions)           # a row for each pair that was verified
+
+What is kept of them is told by `hme.keepers`.
 
 Anchors propose pairs (`hme.candidates`), aligned motion decides (`hme.alignment`): no pair is believed for its fingerprints. Copies
 differ by noise and by resampling, which a low-pass at 4 Hz takes away; a movement made twice differs slowly, which it leaves. So
@@ -17,8 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from corpus.errors import MotionloomError
 from corpus.motion import RobotMotion
@@ -34,8 +33,6 @@ RETIMED = 0.02
 """Tempi that differ by this share or less may be the same, told inexactly."""
 EXACT = 1e-3
 """No further apart than rounding and resampling leave copies [rad]."""
-ROUNDS = 3
-"""Times that copies of copies are compared with what is kept."""
 PAIRS = {
     "a": pl.Int64, "b": pl.Int64, "kind": pl.String, "mirrored": pl.Boolean, "tempo": pl.Float64, "shift_s": pl.Float64,
     "start_a": pl.Float64, "stop_a": pl.Float64, "start_b": pl.Float64, "stop_b": pl.Float64,
@@ -133,123 +130,3 @@ def kind_of(found: Alignment, mirror: bool, share_a: float, share_b: float, over
     if abs(found.tempo - 1) > RETIMED:
         return "retimed"
     return "exact" if max(found.joint_distance, found.root_distance) < EXACT else "noisy"
-
-
-# What is kept
-
-
-def judge(
-    pairs: pl.DataFrame, length_s: Float[np.ndarray, " S"], rank: Int[np.ndarray, " S"], overlap: float = 0.8
-) -> pl.DataFrame:
-    """A row for each motion: `group` (of all that hang together by pairs; null where alone), `keeper`; and for the others `of` (which
-    kept one covers most of it), `kind` and `distance` of that pair, `covered` (by how much all kept ones cover it).
-
-    Motions are looked at by `rank`, the lowest first: one is left out where kept ones before it cover `overlap` of it. So each is
-    compared with what is kept of it, never with a copy of a copy.
-    """
-    count = len(length_s)
-    of, kind, distance, covered = (
-        np.full(count, -1),
-        np.full(count, "", object),
-        np.full(count, np.nan),
-        np.zeros(count),
-    )
-    sides = _both_sides(pairs).with_columns(rank_of=rank[_both_sides(pairs)["other"].to_numpy()])
-    sides = sides.filter(pl.col("rank_of") < pl.Series(rank[sides["motion"].to_numpy()]))
-    sides = sides.with_columns(order=rank[sides["motion"].to_numpy()]).sort("order", "rank_of")
-    for (motion,), mine in sides.group_by("motion", maintain_order=True):
-        kept = [row for row in mine.iter_rows(named=True) if of[row["other"]] < 0]
-        share = _covered([(row["start"], row["stop"]) for row in kept]) / max(length_s[motion], 1e-9)
-        if kept and share >= overlap:
-            best = max(kept, key=lambda row: (row["stop"] - row["start"], -row["rank_of"]))
-            of[motion], distance[motion], covered[motion] = best["other"], best["distance"], share
-            kind[motion] = best["kind"] if best["kind"] != "overlap" else "chunk"
-    told = {
-        "group": together(pairs, count),
-        "of": of,
-        "kind": kind.astype(str),
-        "distance": distance,
-        "covered": covered,
-    }
-    frame = pl.DataFrame(told).with_columns(keeper=pl.col("of") < 0)
-    gone = {
-        name: pl.when("keeper").then(None).otherwise(pl.col(name)).alias(name)
-        for name in ("of", "kind", "distance", "covered")
-    }
-    return frame.with_columns(*gone.values(), pl.when(pl.col("group") >= 0).then("group").alias("group"))
-
-
-def together(pairs: pl.DataFrame, count: int) -> Int[np.ndarray, " S"]:
-    """Groups of motions that hang together by pairs, numbered by their first members; −1 for one that is alone."""
-    a, b = (pairs[name].to_numpy() for name in ("a", "b"))
-    graph = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(count, count))
-    label = connected_components(graph, directed=False)[1]
-    number = np.full(count, -1)
-    paired = np.unique(np.concatenate([a, b]))
-    _, first, inverse = np.unique(label[paired], return_index=True, return_inverse=True)
-    number[paired] = np.argsort(np.argsort(first))[inverse]
-    return number
-
-
-def unfinished(pairs: pl.DataFrame, verdict: pl.DataFrame) -> pl.DataFrame:
-    """Candidates by way of a third: motions kept though a copy of theirs is left out, with what that is a copy of."""
-    of = verdict["of"].to_numpy()
-    sides = _both_sides(pairs)
-    left = sides.filter(pl.Series(~verdict["keeper"].to_numpy()[sides["motion"].to_numpy()]))
-    keeper = left.filter(pl.Series(of[left["motion"].to_numpy()]) == left["other"])
-    legs = (
-        left.filter(pl.Series(verdict["keeper"].to_numpy()[left["other"].to_numpy()]))
-        .join(
-            keeper.select(
-                "motion",
-                keeper="other",
-                k_tempo="tempo",
-                k_shift="shift_s",
-                k_mirrored="mirrored",
-                k_start="start",
-                k_stop="stop",
-            ),
-            on="motion",
-        )
-        .filter(pl.col("keeper") != pl.col("other"))
-    )
-    middle = (pl.max_horizontal("start", "k_start") + pl.min_horizontal("stop", "k_stop")) / 2
-    legs = legs.filter(pl.min_horizontal("stop", "k_stop") - pl.max_horizontal("start", "k_start") > 0.5).select(
-        *[pl.col(name) for name in ("keeper", "other")],
-        at_keeper=pl.col("k_shift") + pl.col("k_tempo") * middle, at_other=pl.col("shift_s") + pl.col("tempo") * middle,
-        tempo=pl.col("tempo") / pl.col("k_tempo"), mirrored=pl.col("mirrored") ^ pl.col("k_mirrored"),
-    )  # fmt: skip
-    swap = pl.col("keeper") > pl.col("other")
-    proposed = legs.select(
-        a=pl.min_horizontal("keeper", "other"), b=pl.max_horizontal("keeper", "other"), mirrored="mirrored",
-        tempo=pl.when(swap).then(1 / pl.col("tempo")).otherwise("tempo"),
-        time_s=pl.when(swap).then("at_other").otherwise("at_keeper"),
-        other_s=pl.when(swap).then("at_keeper").otherwise("at_other"),
-    )  # fmt: skip
-    fresh = proposed.join(pairs, on=["a", "b"], how="anti")
-    return fresh.sort("a", "b", "mirrored", "time_s").unique(["a", "b", "mirrored"], keep="first", maintain_order=True)
-
-
-def _both_sides(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Every pair twice, from either motion's view: the other's time at its start and seconds of the other in one of its own."""
-    same = ["kind", "distance", "mirrored"]
-    one = pairs.select(*same, motion="a", other="b", start="start_a", stop="stop_a", tempo="tempo", shift_s="shift_s")
-    two = pairs.select(
-        *same,
-        motion="b",
-        other="a",
-        start="start_b",
-        stop="stop_b",
-        tempo=1 / pl.col("tempo"),
-        shift_s=-pl.col("shift_s") / pl.col("tempo"),
-    )
-    return pl.concat([one, two])
-
-
-def _covered(spans: list[tuple[float, float]]) -> float:
-    """Length of the union [s]."""
-    total, end = 0.0, -np.inf
-    for start, stop in sorted(spans):
-        total += max(0.0, stop - max(start, end))
-        end = max(end, stop)
-    return total

@@ -8,8 +8,8 @@ either leaves as they are or turns round, so that a mirrored motion's fingerprin
 
 from __future__ import annotations
 
-import json
-import os
+import hashlib
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from corpus.augment import mirror_columns
+from corpus.durable import load_arrays, save_arrays
 from corpus.errors import MotionloomError
 from corpus.g1 import G1
 from corpus.motion import CORPUS_FPS, RobotMotion
@@ -79,25 +80,24 @@ class Basis:
     odd: Bool[np.ndarray, " D"]
     """Does the mirror turn the component round?"""
 
+    @property
+    def id(self) -> str:
+        """Hash of what decides how a motion's anchors look."""
+        digest = hashlib.blake2b(f"anchors {METHOD}".encode(), digest_size=8)
+        for array in (self.mean, self.directions):
+            digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+        return digest.hexdigest()
+
     def save(self, path: Path) -> None:
-        temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, mean=self.mean, directions=self.directions, odd=self.odd, method=np.array(METHOD))
-            temporary.rename(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        save_arrays(path, {"mean": self.mean, "directions": self.directions, "odd": self.odd})
 
     @classmethod
     def load(cls, path: Path) -> Basis:
-        """Raises `MotionloomError` where there is none, or one of another method."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                if (method := int(file["method"])) != METHOD:
-                    raise MotionloomError(f"{path} is of method {method} of fingerprints; this is method {METHOD}.")
-                return cls(file["mean"], file["directions"], file["odd"])
-        except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-            raise MotionloomError(f"{path} holds no basis of fingerprints ({error!r}).") from None
+            arrays = load_arrays(path)
+            return cls(arrays["mean"], arrays["directions"], arrays["odd"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise MotionloomError(f"{path} holds no basis of fingerprints ({error!r}): delete it.") from None
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _looks(
     low = np.minimum(time.astype(np.int64), max(len(pose) - 2, 0))
     share = (time - low)[..., None]
     looks = pose[low] * (1 - share) + pose[np.minimum(low + 1, len(pose) - 1)] * share
-    return at / TRACE_FPS, looks.reshape(len(at), len(tempi), 3 * pose.shape[1])
+    return at / TRACE_FPS, looks.reshape(len(at), len(tempi), 3 * len(pose_channels(trace.shape[1])))
 
 
 def _peaks(speed: Float[np.ndarray, " T"]) -> Float[np.ndarray, " A"]:
