@@ -112,4 +112,4 @@ def read_parts(paths: Sequence[Path]) -> pl.DataFrame:
 
 @functools.lru_cache(maxsize=1)
 def _opened(place: str, cache: str | None) -> Corpus:
-    return Corpus.open(place, cache=cache and Path(cache))
+    return Corpus.open(place, cache=Path(cache) if cache else None)

@@ -12,6 +12,8 @@ COMMANDS: dict[str, str] = {
     "diversity": "how varied a corpus is, and what it has that another lacks",
     "select": "the segments that say most, to a budget",
     "balance": "a plan of how often segments are drawn",
+    "dedup": "which segments are copies of which",
+    "split": "parts for training, validation and test that tell nothing of each other",
 }
 """Name and, in few words, purpose; each is a module of this package."""
 
