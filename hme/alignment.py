@@ -27,7 +27,7 @@ STEPS = 4
 SETTLED = 2e-4
 """Steps that move nothing further than this end the refining at a width [s]."""
 TEMPO_RANGE = (0.8, 1.25)
-HOPELESS = 0.12
+HOPELESS = 0.06
 """Poses that are further apart than this after refining around the guess are given up [rad]."""
 SPEED_SCALE_S = 0.1
 """A speed that is off by so much per second counts as much as an angle that is off by 1 rad, or a height by 1 m."""
@@ -92,31 +92,51 @@ def align(a: Float[np.ndarray, "T C"], b: Float[np.ndarray, "R C"], guess: Guess
 
 
 class _Pair:
-    """The poses of two motions, and how the other's change [per sample]."""
+    """The poses of two motions."""
 
     def __init__(self, a: Float[np.ndarray, "T P"], b: Float[np.ndarray, "R P"]):
-        self.a, self.b = a.astype(np.float64), b.astype(np.float64)
-        self.change = np.gradient(self.b, axis=0)
+        self.a, self.b = a, Cubic(b)
 
-    def shared(self, tempo: float, shift: float, middle_s: float, width_s: float) -> np.ndarray:
+    def shared(self, tempo: float, shift: float, middle_s: float, width_s: float) -> Float[np.ndarray, " N"]:
         """Samples of the first motion within `width_s` of `middle_s` that the other has too."""
         return _shared(len(self.a), len(self.b), tempo, shift, middle_s - width_s, middle_s + width_s)
 
     def refined(self, at: np.ndarray, tempo: float, shift: float, middle_s: float) -> tuple[float, float, float]:
         """The distance at this tempo and shift, and what to add to them."""
-        time = tempo * at + shift * TRACE_FPS
-        off = self.a[at] - read(self.b, time)
-        low = time.astype(np.int64)
-        slope = self.change[low]
+        other, slope = self.b(tempo * at + shift * TRACE_FPS)
+        off = self.a[at[0] : at[-1] + 1] - other
         # By moving it, and by stretching it about the guess.
         away = at - middle_s * TRACE_FPS
-        energy = (slope * slope).sum(1)
-        normal = np.array([[energy.sum(), energy @ away], [energy @ away, energy @ away**2]])
-        normal += np.diag(1e-6 + 1e-3 * np.diag(normal))
-        along = (slope * off).sum(1)
-        move, stretch = np.linalg.solve(normal, [along.sum(), along @ away])
-        move, stretch = float(np.clip(move, -5, 5)), float(np.clip(stretch, -0.05, 0.05))
-        return float(np.sqrt((off * off).mean())), stretch, move / TRACE_FPS - stretch * middle_s
+        energy, along = np.einsum("np,np->n", slope, slope), np.einsum("np,np->n", slope, off)
+        both, pull, pull_away = energy @ away, along.sum(), along @ away
+        # A little stiffness, for where nothing moves.
+        still, stiff = 1.001 * energy.sum() + 1e-6, 1.001 * (energy @ away**2) + 1e-6
+        whole = still * stiff - both * both
+        move = float(np.clip((stiff * pull - both * pull_away) / whole, -5, 5))
+        stretch = float(np.clip((still * pull_away - both * pull) / whole, -0.05, 0.05))
+        return float(np.sqrt(np.vdot(off, off) / off.size)), stretch, move / TRACE_FPS - stretch * middle_s
+
+
+class Cubic:
+    """Samples as a curve: between two of them the cubic through the four around (Catmull and Rom's)."""
+
+    def __init__(self, x: Float[np.ndarray, "T C"]):
+        here, after = x[:-1], x[1:]
+        before, beyond = np.concatenate([x[:1], x[:-2]]), np.concatenate([x[2:], x[-1:]])
+        self.powers = np.stack(
+            [here, (after - before) / 2, before - 2.5 * here + 2 * after - beyond / 2, (3 * (here - after) + beyond - before) / 2],
+            1,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.powers) + 1
+
+    def __call__(self, time: Float[np.ndarray, " N"]) -> tuple[Float[np.ndarray, "N C"], Float[np.ndarray, "N C"]]:
+        """Values and slopes [per sample] at these times [samples], which lie between the first and last."""
+        low = np.minimum(time.astype(np.int64), len(self.powers) - 1)
+        s = (time - low).astype(self.powers.dtype)[:, None]
+        c0, c1, c2, c3 = self.powers[low].transpose(1, 0, 2)
+        return c0 + s * (c1 + s * (c2 + s * c3)), c1 + s * (2 * c2 + 3 * s * c3)
 
 
 def _shared(count: int, other_count: int, tempo: float, shift: float, first_s: float, last_s: float) -> np.ndarray:
@@ -129,7 +149,7 @@ def _judged(a: Float[np.ndarray, "T C"], b: Float[np.ndarray, "R C"], tempo: flo
     at = _shared(len(a), len(b), tempo, shift, 0.0, np.inf)
     if len(at) < LEAST_SAMPLES:
         return None
-    other = read(b, tempo * at + shift * TRACE_FPS)
+    other, _ = Cubic(b)(tempo * at + shift * TRACE_FPS)
     # What is shown faster moves faster.
     other[:, VELOCITY] *= tempo
     other[:, TURN] *= tempo
@@ -149,14 +169,4 @@ def _judged(a: Float[np.ndarray, "T C"], b: Float[np.ndarray, "R C"], tempo: flo
         root_distance=float(np.sqrt((off[:, :ROOT_CHANNELS] ** 2).mean())),
         worst_distance=float(np.sqrt(max((total[second:] - total[:-second]).max() / second, 0.0))),
         spread=float(np.sqrt(a[at][:, JOINTS].var(0).mean())),
-    )
-
-
-def read(x: Float[np.ndarray, "T C"], time: Float[np.ndarray, " N"]) -> Float[np.ndarray, "N C"]:
-    """Between samples, by the cubic through four of them (Catmull and Rom's)."""
-    low = np.clip(time.astype(np.int64), 0, len(x) - 2)
-    s = np.clip(time - low, 0, 1)[:, None]
-    before, here, after, beyond = (x[np.clip(low + k, 0, len(x) - 1)] for k in (-1, 0, 1, 2))
-    return here + 0.5 * s * (
-        after - before + s * (2 * before - 5 * here + 4 * after - beyond + s * (3 * (here - after) + beyond - before))
     )

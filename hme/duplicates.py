@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 
 from corpus.errors import MotionloomError
 from corpus.motion import RobotMotion
-from hme.alignment import Alignment, Guess, align
+from hme.alignment import HOPELESS, Alignment, Guess, align
 from hme.anchor_index import SearchOptions, build_index
 from hme.candidates import candidates
 from hme.traces import TRACE_FPS, find_anchors, fit_basis, mirrored, traces
@@ -59,9 +59,9 @@ class DuplicateOptions:
     search: SearchOptions = SearchOptions()
 
     def __post_init__(self) -> None:
-        if not (0 < self.threshold < 0.1 and 0 < self.overlap <= 1):
+        if not (0 < self.threshold <= HOPELESS / 2 and 0 < self.overlap <= 1):
             raise MotionloomError(
-                f"threshold {self.threshold:g}, overlap {self.overlap:g}: should lie in (0, 0.1), (0, 1]."
+                f"threshold {self.threshold:g}, overlap {self.overlap:g}: should lie in (0, {HOPELESS / 2:g}], (0, 1]."
             )
 
     def limit(self, spread: float) -> float:

@@ -83,7 +83,8 @@ def batches(motions: Sequence[RobotMotion], *, step: int = STEP) -> Iterator[Fea
 
 def _extract(parts: list[np.ndarray], step: int) -> Features:
     lengths = np.array([len(part) for part in parts])
-    qpos = np.concatenate(parts, dtype=np.float32)
+    # The kernel reads rows: parts in columns would stay in columns.
+    qpos = np.ascontiguousarray(np.concatenate(parts, dtype=np.float32))
     starts, places = _starts(lengths), _starts((lengths - 1) // step + 1)
     values = np.empty((places[-1], ROOT_CHANNELS + qpos.shape[1] - 7), np.float32)
     work = np.empty((lengths.max(), ROOT_CHANNELS), np.float32)
