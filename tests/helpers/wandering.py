@@ -26,7 +26,9 @@ def wandering(seconds: float, seed: int, *, size: float = 0.3, start_s: float = 
     sway = rotations.from_rotation_vector(0.3 * waves[:, :3])
     rotation = rotations.multiply(rotations.about_z(0.5 * t), sway)
     place = np.stack([np.sin(0.2 * t), np.cos(0.3 * t), 0.75 + 0.2 * waves[:, 3]], 1)
-    return RobotMotion(np.concatenate([place, rotation, rng.normal(0, 0.4, 29) + waves[:, 6:]], 1).astype(np.float32), 50.0)
+    return RobotMotion(
+        np.concatenate([place, rotation, rng.normal(0, 0.4, 29) + waves[:, 6:]], 1).astype(np.float32), 50.0
+    )
 
 
 def still(seconds: float, seed: int, *, noise: float = 0.0) -> RobotMotion:
@@ -39,7 +41,9 @@ def still(seconds: float, seed: int, *, noise: float = 0.0) -> RobotMotion:
 
 def noisy(motion: RobotMotion, size: float = 0.01) -> RobotMotion:
     noise = np.random.default_rng(0).normal(0, size, motion.joint_position.shape)
-    return replace(motion, qpos=np.concatenate([motion.qpos[:, :7], motion.joint_position + noise], 1).astype(np.float32))
+    return replace(
+        motion, qpos=np.concatenate([motion.qpos[:, :7], motion.joint_position + noise], 1).astype(np.float32)
+    )
 
 
 def retimed(motion: RobotMotion, speed: float) -> RobotMotion:
@@ -48,7 +52,9 @@ def retimed(motion: RobotMotion, speed: float) -> RobotMotion:
 
 def in_the_mirror(motion: RobotMotion) -> RobotMotion:
     columns = np.array(mirror_columns(G1))
-    return replace(motion, qpos=np.ascontiguousarray(motion.qpos[:, np.abs(columns) - 1] * np.sign(columns), np.float32))
+    return replace(
+        motion, qpos=np.ascontiguousarray(motion.qpos[:, np.abs(columns) - 1] * np.sign(columns), np.float32)
+    )
 
 
 def elsewhere(motion: RobotMotion) -> RobotMotion:

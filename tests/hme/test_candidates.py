@@ -97,8 +97,7 @@ def test_candidates_are_the_copies_with_a_guess_of_tempo_and_place(copies):
     assert (right["tempo"] - 1 / 1.08).abs().max() < 0.06
 
 
-def test_candidates_beyond_the_most_are_counted(copies):
-    _, odd, _ = copies
+def test_candidates_beyond_the_most_are_counted():
     motions = [wandering(8, 1)] * 6
     given, basis = traces(motions), fit_basis(motions)
     anchors, lengths = find_anchors(given, basis), seconds(np.diff(given.starts))

@@ -51,6 +51,14 @@ def test_all_at_once_is_a_chunk_that_is_mirrored_at_its_tempo():
     assert pair["share_b"] > 0.98 and pair["share_a"] == pytest.approx(0.5, abs=0.01)
 
 
+def test_a_motion_that_was_cut_and_goes_on_otherwise_overlaps_until_there():
+    spliced = np.concatenate([ORIGINALS[4].qpos[100:400], wandering(5, 98).qpos])
+    pair = only_pair(RobotMotion(spliced, 50.0))
+    assert (pair["a"], pair["kind"]) == (4, "overlap")
+    assert pair["start_a"] == pytest.approx(2.0, abs=0.02) and 7.2 < pair["stop_a"] <= 8.0
+    assert pair["tempo"] == pytest.approx(1, abs=2e-3)
+
+
 def test_a_motion_made_again_slightly_otherwise_is_none():
     """What is off slowly is not taken for noise, be it no larger."""
     t = np.arange(500)[:, None] / 50
