@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 SAMPLE = 5000
 """Segments that fingerprints' principal components are found on."""
-TASK_ANCHORS = 100_000
+TASK_ANCHORS = 50_000
 """Anchors that a task searches for at once: more make better use of each cell that is read, and take more memory."""
 ROUNDS = 3
 """Times that copies of copies are compared with what is kept."""
@@ -62,12 +62,13 @@ class Deduplicated:
     missing_count: int = 0
     """Tasks that failed; where there are any, nothing was decided."""
     failures: tuple[executor.Failure, ...] = ()
+    seconds: float = 0.0
     anchor_count: int = 0
     candidate_count: int = 0
     lost_count: int = 0
     """Candidates beyond the most that are aligned for each motion."""
-    seconds: float = 0.0
     cpu_seconds: float = 0.0
+    """Processor time of the tasks."""
 
     @property
     def complete(self) -> bool:
@@ -94,23 +95,26 @@ def dedup(
         run_id = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
         if made_by(corpus) == run_id:
             return Deduplicated(corpus, done_now=False)
-        where = str(place) if is_url(place) else str(corpus.path.resolve())
-        common = {"corpus": where, "cache": str(cache) if cache else None, "basis": str(_basis_path(corpus).resolve())}
-        stages = _Stages(corpus, common, cluster)
+        stages = _Stages(corpus, _common(corpus, place, cache), cluster)
         anchors = stages.anchors(work_folder(corpus) / basis.id)
         work = work_folder(corpus) / f"work-{run_id}"
-        pairs = stages.pairs(anchors, options, work) if not stages.missing_count else None
+        pairs = None if stages.missing_count else stages.pairs(anchors, options, work)
         if pairs is not None:
             write_duplicates(corpus, *finish(pairs, corpus, options), run_id)
-            shutil.rmtree(work)
-    return Deduplicated(
-        corpus,
-        done_now=pairs is not None,
-        missing_count=stages.missing_count,
-        failures=stages.failures,
-        seconds=time.monotonic() - start,
-        **stages.sums,
-    )
+            for leftover in work_folder(corpus).glob("work-*"):
+                shutil.rmtree(leftover)
+    spent = time.monotonic() - start
+    return Deduplicated(corpus, pairs is not None, stages.missing_count, stages.failures, spent, **stages.sums)
+
+
+def _common(corpus: Corpus, place: Path | str, cache: Path | None) -> dict[str, Any]:
+    """What every task is told."""
+    where = str(place) if is_url(place) else str(corpus.path.resolve())
+    return {
+        "corpus": where,
+        "cache": str(cache) if cache else None,
+        "basis": str(_basis_path(corpus).resolve()),
+    }
 
 
 def finish(pairs: pl.DataFrame, corpus: Corpus, options: DuplicateOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
