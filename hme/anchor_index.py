@@ -134,7 +134,8 @@ def neighbours(
     cells = nearest_cells(looks[:, 0], index.centres, options.probes)
     order = np.argsort(cells.ravel(), kind="stable")
     first = np.searchsorted(cells.ravel()[order], np.arange(len(index.centres) + 1))
-    parts: list[Hits] = []
+    nothing = np.zeros(0, np.int64)
+    parts: list[Hits] = [(nothing, nothing, nothing, np.zeros(0, np.float32))]
     for cell in np.flatnonzero(np.diff(first)):
         mine = order[first[cell] : first[cell + 1]] // cells.shape[1]
         numbers = index.motion[index.starts[cell] : index.starts[cell + 1]]

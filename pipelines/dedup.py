@@ -22,7 +22,6 @@ import polars as pl
 from jaxtyping import Int
 
 from corpus.catalog import Corpus
-from corpus.durable import load_arrays
 from corpus.errors import MotionloomError
 from corpus.remote.bucket import is_url
 from hme.anchor_index import Index, find_centres, lay_out, nearest_cells
@@ -110,11 +109,7 @@ def dedup(
 def _common(corpus: Corpus, place: Path | str, cache: Path | None) -> dict[str, Any]:
     """What every task is told."""
     where = str(place) if is_url(place) else str(corpus.path.resolve())
-    return {
-        "corpus": where,
-        "cache": str(cache) if cache else None,
-        "basis": str(_basis_path(corpus).resolve()),
-    }
+    return {"corpus": where, "cache": str(cache) if cache else None, "basis": str(_basis_path(corpus).resolve())}
 
 
 def finish(pairs: pl.DataFrame, corpus: Corpus, options: DuplicateOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -143,7 +138,8 @@ def rank_of(corpus: Corpus) -> Int[np.ndarray, " S"]:
 
 
 class _Stages:
-    """Runs tasks one stage after another, and remembers what they came to."""
+    """Runs tasks one stage after another, and remembers what they came to: `sums` is what results say, `failures` and
+    `missing_count` what went wrong."""
 
     def __init__(self, corpus: Corpus, common: dict[str, Any], cluster: Cluster):
         self.corpus, self.common, self.cluster = corpus, common, cluster
@@ -166,8 +162,8 @@ class _Stages:
         work.mkdir(exist_ok=True)
         index = work.resolve() / "index"
         if not index.exists():
-            build(anchors, self.firsts, options).save(index)
-        counts = np.array([len(load_arrays(path)["motion"]) for path in anchors])
+            index_of(anchors, self.firsts, options).save(index)
+        counts = np.array([len(load_anchors(path, 0)) for path in anchors])
         self.sums["anchor_count"] = int(counts.sum())
         part = (np.cumsum(counts) - counts) // TASK_ANCHORS
         tasks = [
@@ -195,7 +191,7 @@ class _Stages:
             self.sums[name] += result.get(name, 0)
 
 
-def build(anchors: list[Path], firsts: Int[np.ndarray, " K+1"], options: DuplicateOptions) -> Index:
+def index_of(anchors: list[Path], firsts: Int[np.ndarray, " K+1"], options: DuplicateOptions) -> Index:
     """Of all shards' anchors. Of a fingerprint only that at its own tempo is held, in half precision."""
     motion, times, looks = [], [], []
     for path, first in zip(anchors, firsts, strict=False):

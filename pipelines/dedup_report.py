@@ -6,8 +6,9 @@ import polars as pl
 
 from corpus.catalog import Corpus
 from hme.duplicate_tables import read_duplicates, read_pairs
+from hme.duplicates import KINDS
 
-ORDER = ("kept", "exact", "noisy", "retimed", "mirrored", "chunk", "overlap")
+ORDER = ("kept", *KINDS)
 
 
 def by_kind(corpus: Corpus) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from jaxtyping import Float, Int
 
 from corpus.catalog import Corpus
 from corpus.durable import load_arrays, replace_file, save_arrays
+from corpus.errors import MotionloomError
 from hme.anchor_index import Index, SearchOptions
 from hme.candidates import candidates
+from hme.duplicate_tables import COMMAND
 from hme.duplicates import DuplicateOptions, seconds, verify
 from hme.features import Features
 from hme.traces import STEP, Anchors, Basis, find_anchors, traces
@@ -91,7 +94,10 @@ def save_anchors(path: Path, anchors: Anchors) -> None:
 
 def load_anchors(path: Path, first: int) -> Anchors:
     """Of a shard whose first kept segment has this number."""
-    arrays = load_arrays(path)
+    try:
+        arrays = load_arrays(path)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise MotionloomError(f"{path} is damaged ({error!r}): delete it and run `{COMMAND}` again.") from None
     return Anchors(arrays["motion"].astype(np.int64) + first, arrays["time_s"], arrays["prints"].astype(np.float32))
 
 

@@ -84,3 +84,15 @@ def test_no_motions_are_refused():
 def test_nan_never_becomes_a_motion():
     with pytest.raises(Rejected, match="not_finite"):
         RobotMotion(np.full((50, 36), np.nan), 50.0)
+
+
+def test_frames_that_lie_in_columns_are_read_as_rows():
+    motion = swinging(1.3, 4, seed=5)
+    in_columns = RobotMotion(np.asfortranarray(motion.qpos, np.float32), 50.0)
+    rows = RobotMotion(np.ascontiguousarray(motion.qpos, np.float32), 50.0)
+    assert np.array_equal(features([in_columns]).values, features([rows]).values)
+
+
+def test_fewer_frames_can_be_left_out():
+    motion = swinging(1.3, 4, seed=5)
+    assert np.array_equal(features([motion], step=1).values[::5], features([motion]).values)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from wandering import elsewhere, in_the_mirror, noisy, retimed, wandering, write_corpus
+from wandering import elsewhere, in_the_mirror, noisy, retimed, still, wandering, write_corpus
 
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
@@ -127,6 +127,21 @@ def test_a_corpus_that_has_grown_is_compared_again_with_the_anchors_there_are(co
     opened = dedup(corpus, cluster=INLINE).corpus
     assert [Path(path).name for path in made] == ["33.npz"]
     assert unique_segments(opened).sum() == 8
+
+
+def test_shards_in_which_nothing_moves_are_kept_as_they_are(corpus):
+    write_corpus(corpus, {"00": [("robot/still", still(6, 1)), ("robot/still again", still(6, 1))]})
+    opened = dedup(corpus, cluster=INLINE).corpus
+    assert read_duplicates(opened)["keeper"][:2].all()
+    assert unique_segments(opened).sum() == 10
+
+
+def test_damaged_anchors_are_named(corpus):
+    write_corpus(corpus, {"33": [("phuma/three", noisy(TWO[4]))]})
+    path = next((corpus / "hme" / "duplicates").glob("*/11.npz"))
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(MotionloomError, match=r"11.npz is damaged .* delete it"):
+        dedup(corpus, cluster=INLINE)
 
 
 def test_workers_find_what_one_process_finds(built, compared, tmp_path):
