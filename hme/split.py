@@ -21,6 +21,9 @@ from corpus.errors import MotionloomError
 
 SPLITS = ("train", "validation", "test")
 WITHHELD = "withheld"
+WHOLE_WEIGHT = 8.0
+"""How much more it counts that a part as a whole is as full as the others than that it is in a unit's strata. Strata too small for
+all parts to have some of them would else leave the small parts short."""
 LARGE = 0.02
 """Units with a larger share of the frames are dealt out first, the largest at the beginning."""
 
@@ -86,7 +89,9 @@ class _Fill:
         """The part that would be the least full with it: in its strata, and as a whole."""
         columns, frames = self._rows(unit)
         after = self.filled[:, columns] + frames * self.per_frame[:, columns]
-        return int(self.parts[(after @ (frames / frames[-1])).argmin()])
+        weight = frames / frames[-1]
+        weight[-1] = WHOLE_WEIGHT
+        return int(self.parts[(after @ weight).argmin()])
 
     def add(self, unit: int, part: int) -> None:
         columns, frames = self._rows(unit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ from hme.duplicates import DuplicateOptions
 from hme.split import SplitOptions, leakage
 from pipelines import dedup as module
 from pipelines import dedup_tasks
+from pipelines import split as split_module
 from pipelines.cli import main
 from pipelines.cluster import Cluster
 from pipelines.dedup import dedup
@@ -161,6 +163,17 @@ def test_our_split_leaks_nothing_and_one_by_recordings_does(compared, tmp_path):
     pairs = read_pairs(opened)
     rng = np.random.default_rng(0)
     assert max(len(leakage(pairs, rng.integers(0, 3, 12))) for _ in range(5)) > 0
+
+
+def test_clusters_are_divided_evenly_where_there_are_some(compared, tmp_path, monkeypatch):
+    opened = Corpus.open(Path(shutil.copytree(compared, tmp_path / "corpus")))
+    cluster = np.arange(12) % 2
+    monkeypatch.setattr(split_module, "Space", SimpleNamespace(open=lambda *_: None))
+    monkeypatch.setattr(split_module, "read_clusters", lambda _: cluster)
+    done = split(opened, SplitOptions((0.5, 0.5, 0.0)))
+    assert done.by_cluster
+    of_cluster = [done.table.filter(cluster == number)["split"].to_list() for number in (0, 1)]
+    assert all({"train", "validation"} <= set(parts) for parts in of_cluster)
 
 
 def test_a_split_needs_duplicates_to_be_known(built, tmp_path):
