@@ -50,7 +50,7 @@ class DuplicateOptions:
     were retargeted on their own mostly to 0.01, takes of one short gesture to no less than 0.019."""
     stretch: float = 0.06
     """This share of how far the joints stray is allowed besides (by squares): quick movements are told less exactly at another tempo."""
-    least_motion: float = 4.0
+    least_motion: float = 3.0
     """The joints stray so many times further than they are apart; else there is too little to tell motions by."""
     least_overlap_s: float = 1.5
     """What two motions share is at least so long, where neither is covered by the other [s]."""
