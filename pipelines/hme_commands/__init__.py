@@ -7,13 +7,13 @@ import importlib
 
 COMMANDS: dict[str, str] = {
     "embed": "what every segment of a corpus is like, in numbers",
-    "learn": "train an embedder on a corpus (needs torch)",
+    "learn": "train an embedder on a corpus",
     "cluster": "groups of segments that are alike",
+    "dedup": "which segments are copies of which",
+    "split": "parts for training, validation and test that tell nothing of each other",
     "diversity": "how varied a corpus is, and what it has that another lacks",
     "select": "the segments that say most, to a budget",
     "balance": "a plan of how often segments are drawn",
-    "dedup": "which segments are copies of which",
-    "split": "parts for training, validation and test that tell nothing of each other",
 }
 """Name and, in few words, purpose; each is a module of this package."""
 
