@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from benchmarks.hme import elsewhere
+from benchmarks.hme_measures import elsewhere
 from corpus.augment import mirror_columns
 from corpus.g1 import G1
 from corpus.motion import CORPUS_FPS, RobotMotion

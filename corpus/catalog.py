@@ -132,6 +132,11 @@ class Corpus:
             raise MotionloomError(f"No measure {name!r}. Known: {', '.join(schema.QUALITY)}.")
         return self._kept([name])[name].fill_null(np.nan).to_numpy()
 
+    def of_clips(self, column: str) -> pl.Series:
+        """What the clips' rows say in this column, for every kept segment; of rows of the same bytes the one that gave a motion."""
+        told = self.clips.filter(pl.col("frames") > 0).select("clip", column).collect()
+        return self.kept.select("clip").join(told, on="clip", how="left", maintain_order="left")[column]
+
     def shard(self, number: int) -> Shard:
         """The shard at this place in `shard_ids`, opened once."""
         name, shard = self.shard_ids[number], self._opened.get(number)
@@ -165,8 +170,7 @@ class Corpus:
     def _kept(self, columns: list[str]) -> pl.DataFrame:
         """Columns of all kept segments, as long as the catalog is the one that was opened."""
         kept = self.segments.filter(pl.col("status") == "kept").select(columns).collect()
-        metadata = pq.read_schema(_file(self.path, "segments")).metadata or {}
-        _check_same(self, metadata.get(_OF_SHARDS, b""))
+        _check_same(self, stamp_of(self.path))
         return kept
 
     def _number_of(self, name: str) -> int:
@@ -235,6 +239,11 @@ def fold(out: Path, folder: Path | None = None, *, rows_only: bool = False) -> N
     finally:
         for path in temporary.values():
             path.unlink(missing_ok=True)
+
+
+def stamp_of(out: Path) -> bytes:
+    """Which shards the catalog tells of."""
+    return (pq.read_schema(_file(out, "segments")).metadata or {}).get(_OF_SHARDS, b"")
 
 
 _OF_SHARDS = b"motionloom.shards"

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from corpus.catalog import Corpus
@@ -18,14 +17,15 @@ from corpus.loading.sampling_plan import Plan, bin_count
 from corpus.loading.starts import starts_in_bins
 from hme import cluster, physics_score
 from hme.adaptive import AdaptiveBins
+from hme.duplicate_tables import unique_segments
 from hme.exposure import Exposure, GroupExposure, Tail, effective_share, overexposed
 from hme.mixing import in_bins
 from hme.policies import Pool
 from hme.policy_spec import Spec
 from hme.selections import selection_mask
-from hme.space import Space, hme_folder
-from hme.tables import read_segment_table
+from hme.space import Space
 from hme.traits import read_traits
+from pipelines.split import read_split
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ class _Known:
 
     def sources(self) -> tuple[Int[np.ndarray, " S"], tuple[str, ...]]:
         """Each segment's source as a number, and their names in order."""
-        found = self._of_clips("source")
+        found = self.corpus.of_clips("source")
         names = found.unique().sort()
         return names.search_sorted(found).to_numpy().astype(np.int64), tuple(names)
 
@@ -204,11 +204,11 @@ class _Known:
         if allowed.selection is not None:
             mask &= selection_mask(self.space, allowed.selection)
         if allowed.unique:
-            mask &= self.table("duplicates", "loom dedup", "keeper").astype(bool)
+            mask &= unique_segments(self.corpus)
         if allowed.split is not None:
-            mask &= self.table("split", "loom split", "split") == allowed.split
+            mask &= read_split(self.corpus)["split"].to_numpy() == allowed.split
         if allowed.licences:
-            licence = self._of_clips("licence").fill_null("")
+            licence = self.corpus.of_clips("licence").fill_null("")
             if unknown := sorted(set(allowed.licences) - set(licence.unique())):
                 known = ", ".join(repr(name) for name in licence.unique().sort())
                 raise MotionloomError(f"No segment is under the licence {unknown[0]!r}. Known: {known}.")
@@ -216,20 +216,3 @@ class _Known:
         if not mask.any():
             raise MotionloomError(f"No segment passes {allowed}.")
         return mask
-
-    def table(self, name: str, command: str, column: str) -> np.ndarray:
-        """A column of a table with a row per kept segment, beside the corpus or, where it is of an embedder, beside that one's
-        vectors."""
-        path, of = hme_folder(self.corpus) / f"{name}.parquet", None
-        if not path.exists():
-            space = self.space
-            path, of = space.path(f"{name}.parquet"), space.hme_id
-        found = read_segment_table(self.corpus, path, command=command, hme_id=of)
-        if column not in found.columns:
-            raise MotionloomError(f"{path} has no column {column!r}: run `{command}` again.")
-        return found[column].to_numpy()
-
-    def _of_clips(self, column: str) -> pl.Series:
-        """A column of the clips, for every kept segment."""
-        clips = self.corpus.clips.filter(pl.col("frames") > 0).select("clip", column).collect()
-        return self.corpus.kept.select("clip").join(clips, on="clip", how="left", maintain_order="left")[column]

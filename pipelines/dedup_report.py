@@ -24,7 +24,7 @@ def by_kind(corpus: Corpus) -> pl.DataFrame:
 
 def by_sources(corpus: Corpus) -> pl.DataFrame:
     """Pairs within a source and across two: `source`, `other`, `kind`, `pairs`, `hours` that they share."""
-    source = _sources(corpus)
+    source = corpus.of_clips("source")
     pairs = read_pairs(corpus)
     two = pl.DataFrame({"x": source.gather(pairs["a"]), "y": source.gather(pairs["b"]), "kind": pairs["kind"],
                         "shared": pairs["stop_a"] - pairs["start_a"]})  # fmt: skip
@@ -36,11 +36,6 @@ def farthest(corpus: Corpus, count: int) -> pl.DataFrame:
     """Verified pairs that are the furthest apart, with the segments' names: those to look at."""
     names, pairs = corpus.kept["segment"], read_pairs(corpus).sort("distance", descending=True).head(count)
     return pairs.with_columns(segment_a=names.gather(pairs["a"]), segment_b=names.gather(pairs["b"]))
-
-
-def _sources(corpus: Corpus) -> pl.Series:
-    clips = corpus.clips.filter(pl.col("frames") > 0).select("clip", "source").collect()
-    return corpus.kept.select("clip").join(clips, on="clip", how="left", maintain_order="left")["source"]
 
 
 def _in_order(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:

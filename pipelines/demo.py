@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
-from hme.duplicate_tables import unique_segments
 from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +17,7 @@ from corpus.catalog import Corpus
 from corpus.loader import batches, open_windows
 from corpus.loading.sampler import exposure
 from corpus.sources.synthetic import write_demo_data
+from hme.duplicate_tables import unique_segments
 from hme.exposure import gini
 from hme.policy_spec import parse_spec
 from hme.space import Space
@@ -110,7 +111,7 @@ def look_for_likeness(console: Console, out: Path) -> Balanced | None:
         f"embedded {len(space.vectors)} segments: {clusters.count} clusters of what moves alike, {copies} segments are copies of "
         f"others or of parts of them"
     )
-    choice = {"window": _window(corpus), "allowed": Allowed(unique=True)}
+    choice: dict[str, Any] = {"window": _window(corpus), "allowed": Allowed(unique=True)}
     balanced = balance(corpus, parse_spec([POLICY]), plan_of(out), **choice)
     told = balanced.by_source.table(balanced.pool.source_names, corpus.fps)
     cells = [
@@ -129,7 +130,7 @@ def draw_batches(console: Console, out: Path, balanced: Balanced | None) -> None
         console.print("no segment was kept: no batches to draw")
         return
     window = _window(corpus)
-    share = {"batch_size": BATCH_SIZE, "window": window, "seed": 0, "steps": STEPS + 1}
+    share: dict[str, Any] = {"batch_size": BATCH_SIZE, "window": window, "seed": 0, "steps": STEPS + 1}
     drawn = batches(corpus, weights=plan_of(out), **share)
     first = next(drawn)
     start = time.perf_counter()
@@ -151,7 +152,7 @@ def draw_batches(console: Console, out: Path, balanced: Balanced | None) -> None
 
 
 def _seen_by_cluster(
-    corpus: Corpus, balanced: Balanced, weights: Path | None, *, steps: int, **share: int
+    corpus: Corpus, balanced: Balanced, weights: Path | None, *, steps: int, **share: Any
 ) -> Float[np.ndarray, " K"]:
     """Windows drawn of each cluster that holds any."""
     pool, sampler = balanced.pool, open_windows(corpus, weights=weights, **share).sampler
@@ -175,6 +176,7 @@ def next_steps(out: Path, sources: dict[str, Path]) -> list[str]:
     given = " ".join(f"--source {name}={root}" for name, root in sorted(sources.items()))
     return [
         f"loom info {out}      # what it holds",
+        f"loom ask {out}       # questions, and what they answer",
         f"loom verify {out}    # every checksum",
         f"loom build {given} --out {out}      # does what is missing: new files, or all of it after ctrl-C",
         "loom build --source amass=DIR --source lafan1=DIR --source motionx=DIR --source phuma=DIR --out my-corpus",

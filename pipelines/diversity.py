@@ -12,7 +12,6 @@ from hme.cluster import Clusters, read_clusters
 from hme.coverage import Coverage, Novelty, coverage, novelty
 from hme.diversity import Diversity, DiversityOptions, diversity
 from hme.space import Space
-from pipelines.select import of_clips
 
 
 def corpus_diversity(
@@ -22,14 +21,14 @@ def corpus_diversity(
     label, frames = clusters_of(space), space.corpus.frames
     if by is None:
         return {"all": diversity(space.vectors, label=label, frames=frames, options=options)}
-    return by_source(space.vectors, of_clips(space, by).to_numpy(), label=label, frames=frames, options=options)
+    return by_source(space.vectors, space.corpus.of_clips(by).to_numpy(), label=label, frames=frames, options=options)
 
 
 def added_by_source(
     space: Space, *, by: str = "source", options: DiversityOptions = DiversityOptions()
 ) -> pl.DataFrame:
     """What each source adds to the others, beside shuffled sources."""
-    source = of_clips(space, by).to_numpy()
+    source = space.corpus.of_clips(by).to_numpy()
     return leave_one_source_out(
         space.vectors, source, label=clusters_of(space), frames=space.corpus.frames, options=options
     )

@@ -15,13 +15,22 @@ from corpus import catalog
 from corpus.errors import MotionloomError
 from corpus.ledger import Ledger, ledger
 from corpus.store import verify_shard
+from hme.tables import read_about
 from pipelines import plan
 
 
 def ledger_of(out: Path) -> tuple[Ledger, float]:
     """How the corpus's number of frames is made up; and its frame rate [Hz]."""
     fps = float(_about(out)["fps"])
-    return ledger(_table(out, "clips"), _table(out, "segments"), fps), fps
+    return ledger(_table(out, "clips"), _table(out, "segments"), fps, copies=_copies(out)), fps
+
+
+def _copies(out: Path) -> pl.LazyFrame | None:
+    """Kept segments that are copies of others; None where not all have been compared."""
+    path = out / "hme" / "duplicates.parquet"
+    if not path.exists() or read_about(path, command="loom dedup").get("shards") != catalog.stamp_of(out).decode():
+        return None
+    return pl.scan_parquet(path, glob=False).filter(~pl.col("keeper")).select("segment")
 
 
 def reject_reasons(out: Path, *, limit: int) -> list[tuple[str, str, int, int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from html import escape
 
 import numpy as np
-import polars as pl
 
 from corpus.catalog import Corpus
 from corpus.g1 import G1
@@ -42,8 +41,7 @@ def alike_sections(corpus: Corpus) -> list[str]:
 
 def _map(space: Space) -> str:
     """Coloured by source."""
-    owners = space.corpus.clips.filter(pl.col("frames") > 0).select("clip", "source").collect()
-    source = space.corpus.kept.select("clip").join(owners, on="clip", how="left", maintain_order="left")["source"]
+    source = space.corpus.of_clips("source")
     names = sorted(source.unique())
     group = source.replace_strict({name: number for number, name in enumerate(names)}).to_numpy()
     shown = np.random.default_rng(0).permutation(len(group))[:POINTS]

@@ -11,15 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from corpus.errors import MotionloomError
+from hme.duplicate_tables import unique_segments
 from hme.physics_score import PRESETS, score
 from hme.select import Selection, SelectOptions, select
 from hme.selections import selection_path, write_selection
 from hme.space import Space, hme_folder
-from hme.tables import read_segment_table
 from hme.traits import read_traits
 from pipelines.place import locked
 
@@ -132,20 +131,12 @@ def allowed_by(
         if wanted:
             drop(f"other {column}", _is_one_of(space, column, wanted))
     if filters.unique:
-        path = space.path("duplicates.parquet")
-        table = read_segment_table(space.corpus, path, command="loom dedup", hme_id=space.hme_id)
-        drop("near-duplicates", table["keeper"].to_numpy())
+        drop("near-duplicates", unique_segments(space.corpus))
     return allowed, dropped
 
 
-def of_clips(space: Space, column: str) -> pl.Series:
-    """A column of the clips, for every kept segment."""
-    owners = space.corpus.clips.filter(pl.col("frames") > 0).select("clip", column).collect()
-    return space.corpus.kept.select("clip").join(owners, on="clip", how="left", maintain_order="left")[column]
-
-
 def _is_one_of(space: Space, column: str, wanted: Sequence[str]) -> Bool[np.ndarray, " S"]:
-    values = of_clips(space, column)
+    values = space.corpus.of_clips(column)
     if unknown := sorted(set(wanted) - set(values.unique())):
         known = ", ".join(map(repr, sorted(values.unique())))
         raise MotionloomError(f"No kept segments of {column} {', '.join(map(repr, unknown))}. Known: {known}.")

@@ -83,11 +83,12 @@ def write_masks(corpus: Corpus) -> None:
     space, mask = Space.open(corpus), odd(corpus)
     tables = {
         space.path("selections", "best.parquet"): pl.DataFrame({"chosen": mask}),
-        space.path("split.parquet"): pl.DataFrame({"split": np.where(mask, "train", "test")}),
     }
     for path, columns in tables.items():
         write_segment_table(corpus, path, columns, hme_id=space.hme_id)
     write_segment_table(corpus, hme_folder(corpus) / "duplicates.parquet", pl.DataFrame({"keeper": mask}))
+    split = pl.DataFrame({"split": np.where(mask, "train", "test")})
+    write_segment_table(corpus, hme_folder(corpus) / "split.parquet", split)
 
 
 @pytest.mark.parametrize(

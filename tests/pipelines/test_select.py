@@ -14,7 +14,7 @@ from hme.diversity import DiversityOptions
 from hme.physics_score import TERMS
 from hme.select import select
 from hme.selections import read_selection, selection_mask
-from hme.space import Space
+from hme.space import Space, hme_folder
 from hme.tables import write_segment_table
 from hme.traits import read_traits
 from pipelines.cli import main
@@ -74,9 +74,7 @@ def test_another_budget_is_refused(text):
 
 def test_filters_leave_out_and_are_counted(space):
     keeper = np.arange(COUNT) % 2 == 0
-    write_segment_table(
-        space.corpus, space.path("duplicates.parquet"), pl.DataFrame({"keeper": keeper}), hme_id=space.hme_id
-    )
+    write_segment_table(space.corpus, hme_folder(space.corpus) / "duplicates.parquet", pl.DataFrame({"keeper": keeper}))
     done = select_corpus(space, Budget.parse("10%"), name="filtered", filters=Filters(unique=True, sources=("robot",)))
     assert done.dropped == {"other source": 0, "near-duplicates": COUNT // 2}
     assert keeper[done.selection.order].all() and len(done.selection.order) == 6
