@@ -26,7 +26,8 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from benchmarks.build import MOTIONS, lay_out
-from benchmarks.hme import Clips, built, labelled
+from benchmarks.hme import built, labelled
+from benchmarks.hme_measures import Clips
 from benchmarks.planted import Planted, in_the_mirror, plant, recut
 from corpus.catalog import Corpus
 from corpus.motion import CORPUS_FPS, RobotMotion
