@@ -100,6 +100,10 @@ class Basis:
             raise MotionloomError(f"{path} holds no basis of fingerprints ({error!r}): delete it.") from None
 
 
+class Motionless(MotionloomError):
+    """There is no moment to know these motions by."""
+
+
 @dataclass(frozen=True)
 class Anchors:
     """Anchors of several motions, end to end."""
@@ -115,11 +119,11 @@ class Anchors:
 
 
 def fit_basis(motions: Sequence[RobotMotion], dimensions: int = 24) -> Basis:
-    """By these motions and their mirror images; a sample of a few thousand stands for a corpus."""
+    """By these motions and their mirror images; a sample of a few thousand stands for a corpus. Raises `Motionless` where they hardly move."""
     given = traces(motions)
     rows = np.concatenate([_looks(given[i], TEMPI[:1])[1][:, 0] for i in range(given.motion_count)])
     if len(rows) < 2:
-        raise MotionloomError("These motions hardly move: there is nothing to know them by.")
+        raise Motionless("These motions hardly move: there is nothing to know them by.")
     width = rows.shape[1] // 3
     source, sign = mirror_channels(given.values.shape[1] - ROOT_CHANNELS)
     poses = pose_channels(given.values.shape[1])

@@ -26,9 +26,9 @@ from corpus.errors import MotionloomError
 from corpus.remote.bucket import is_url
 from hme.anchor_index import Index, find_centres, lay_out, nearest_cells
 from hme.duplicate_tables import made_by, work_folder, write_duplicates
-from hme.duplicates import DuplicateOptions, verify
+from hme.duplicates import PAIRS, DuplicateOptions, verify
 from hme.keepers import judge, unfinished
-from hme.traces import Basis, fit_basis
+from hme.traces import Basis, Motionless, fit_basis
 from pipelines import executor
 from pipelines.cluster import Cluster, default_workers
 from pipelines.dedup_tasks import (
@@ -90,10 +90,15 @@ def dedup(
         raise MotionloomError(f"{corpus.path} keeps no segment: there is nothing to compare.")
     with locked(work_folder(corpus)):
         basis = _basis(corpus)
-        told = json.dumps([corpus.stamp.decode(), basis.id, dataclasses.asdict(options)], sort_keys=True)
+        known_by = basis.id if basis else "nothing moves"
+        told = json.dumps([corpus.stamp.decode(), known_by, dataclasses.asdict(options)], sort_keys=True)
         run_id = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
         if made_by(corpus) == run_id:
             return Deduplicated(corpus, done_now=False)
+        if basis is None:
+            log.warning("%s: nothing in it moves, so nothing can be told to be a copy", corpus.path)
+            write_duplicates(corpus, *finish(pl.DataFrame(schema=PAIRS), corpus, options), run_id)
+            return Deduplicated(corpus, done_now=True)
         stages = _Stages(corpus, _common(corpus, place, cache), cluster)
         anchors = stages.anchors(work_folder(corpus) / basis.id)
         work = work_folder(corpus) / f"work-{run_id}"
@@ -205,14 +210,20 @@ def index_of(anchors: list[Path], firsts: Int[np.ndarray, " K+1"], options: Dupl
     return lay_out(np.concatenate(motion), np.concatenate(times), every, cell, centres)
 
 
-def _basis(corpus: Corpus) -> Basis:
-    """The principal components of fingerprints; found once for a corpus."""
+def _basis(corpus: Corpus) -> Basis | None:
+    """The principal components of fingerprints; None where nothing moves. Found anew only while the corpus is small and
+    has become several times as large: anchors are to stay."""
     path, count = _basis_path(corpus), len(corpus.frames)
     if not path.exists():
         numbers = np.random.default_rng(0).choice(count, min(SAMPLE, count), replace=False)
-        fit_basis([corpus.motion(int(number)) for number in np.sort(numbers)]).save(path)
+        try:
+            fit_basis([corpus.motion(int(number)) for number in np.sort(numbers)]).save(path)
+        except Motionless:
+            return None
     return Basis.load(path)
 
 
 def _basis_path(corpus: Corpus) -> Path:
-    return work_folder(corpus) / "basis.npz"
+    """By the power of four below the number of segments it is found on."""
+    size = 4 ** int(np.log2(min(len(corpus.frames), SAMPLE)) / 2)
+    return work_folder(corpus) / f"basis-{size}.npz"

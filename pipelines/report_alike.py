@@ -45,7 +45,9 @@ def _map(space: Space) -> str:
     names = sorted(source.unique())
     group = source.replace_strict({name: number for number, name in enumerate(names)}).to_numpy()
     shown = np.random.default_rng(0).permutation(len(group))[:POINTS]
-    return scatter(space.vectors[shown, :2].astype(np.float64), group[shown], names)
+    points = np.zeros((len(shown), 2))
+    points[:, : space.vectors.shape[1]] = space.vectors[shown, :2]  # a single segment spans no direction
+    return scatter(points, group[shown], names)
 
 
 def _clusters(space: Space) -> str:

@@ -213,3 +213,20 @@ def test_the_commands_tell_what_they_found(corpus, capsys):
     assert main(["split", str(corpus), "--shares", "0.6", "0.2", "0.2"]) == 0
     assert "pairs of like motions that lie in different parts: 0" in capsys.readouterr().out
     assert main(["split", str(corpus), "--shares", "0.6", "0.2", "0.3"]) == 1
+
+
+def test_where_nothing_moves_nothing_is_a_copy(tmp_path, capsys):
+    from pipelines.build import build
+
+    (tmp_path / "files").mkdir()
+    for seed in range(2):
+        qpos = np.zeros((120, 36))
+        qpos[:, 2], qpos[:, 3], qpos[:, 6] = 0.793, np.cos(0.75), np.sin(0.75)
+        qpos[:, 7 + 15 + seed] = 0.2
+        np.savetxt(tmp_path / "files" / f"{seed}.csv", qpos[:, [0, 1, 2, 4, 5, 6, 3, *range(7, 36)]], delimiter=",")
+    build({"robot": tmp_path / "files"}, tmp_path / "corpus", scheduler="inline")
+    assert len(Corpus.open(tmp_path / "corpus").frames) == 2
+    assert main(["dedup", str(tmp_path / "corpus"), "--scheduler", "inline"]) == 0
+    assert unique_segments(Corpus.open(tmp_path / "corpus")).all()
+    assert main(["dedup", str(tmp_path / "corpus"), "--scheduler", "inline"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
