@@ -86,22 +86,28 @@ def ledger(
     kept = segments.filter(pl.col("status") == "kept")
     unique = kept if copies is None else kept.join(copies, on="segment", how="anti")
     augment = augment or Augment()
-    moved, passed = pl.col("frames") > 0, pl.col("frames_kept") > 0
-    counts = {"clips": pl.len(), "clips_loaded": pl.col("source_frames").count(), "clips_retargeted": moved.sum()}
-    both = {"clips_passed": passed.sum(), "clips_unique": (passed & (pl.col("frames_unique") > 0)).sum()}
-    frames = {"frames_loaded": pl.col("frames_loaded").sum(), **{name: pl.col(name).sum() for name in FRAMES}}
     of_clip = unique.group_by("clip").agg(frames_unique=pl.col("frames").sum())
-    counted = (
-        clips.with_columns(pl.col(FRAMES).fill_null(0))
-        .join(of_clip, on="clip", how="left")
-        .with_columns(pl.when(moved).then(pl.col("frames_unique")).fill_null(0).alias("frames_unique"))
-        .with_columns(frames_loaded=pl.when(moved).then(pl.col("frames")).otherwise(_frames_at(fps)))
-        .group_by("source", "licence")
-        .agg(**counts, **both, **frames, frames_unique=pl.col("frames_unique").sum())
-    )
+    known = clips.join(of_clip, on="clip", how="left")
+    # Of several rows with one key only that which made a motion has segments.
+    known = known.with_columns(pl.when(pl.col("frames") > 0).then("frames_unique").fill_null(0).alias("frames_unique"))
+    left = (pl.col("frames_kept") > 0) & (pl.col("frames_unique") > 0)
+    counted = count_stages(known, fps, clips_unique=left.sum(), frames_unique=pl.col("frames_unique").sum())
     rows = counted.join(_virtual(clips, unique, augment), on=["source", "licence"], how="left")
     numbers = pl.exclude("source", "licence").fill_null(0).cast(pl.Int64)
     return Ledger(rows.with_columns(numbers).sort("source", "licence").collect(), augment, copies is not None)
+
+
+def count_stages(clips: pl.LazyFrame, fps: float, **more: pl.Expr) -> pl.LazyFrame:
+    """Clips and frames by source and licence, up to what passed; and `more` sums."""
+    moved, passed = pl.col("frames") > 0, pl.col("frames_kept") > 0
+    counts = {"clips": pl.len(), "clips_loaded": pl.col("source_frames").count(), "clips_retargeted": moved.sum()}
+    frames = {"frames_loaded": pl.col("frames_loaded").sum(), **{name: pl.col(name).sum() for name in FRAMES}}
+    return (
+        clips.with_columns(pl.col(FRAMES).fill_null(0))
+        .with_columns(frames_loaded=pl.when(moved).then(pl.col("frames")).otherwise(_frames_at(fps)))
+        .group_by("source", "licence")
+        .agg(**counts, clips_passed=passed.sum(), **frames, **more)
+    )
 
 
 def check(clips: pl.LazyFrame) -> None:

@@ -26,7 +26,7 @@ class ShardRows:
 
     def column(self, name: str) -> np.ndarray:
         """Numbers of a column, (S,) or (S, width), as a view of the file."""
-        return _numbers(self.table.column(name).chunk(0)) if len(self.table) else self._empty(name)
+        return numbers_of(self.table.column(name).chunk(0)) if len(self.table) else self._empty(name)
 
     def _empty(self, name: str) -> np.ndarray:
         kind = self.table.schema.field(name).type
@@ -37,7 +37,7 @@ class ShardRows:
 
 def write_shard_rows(path: Path, segments: Sequence[str], columns: Mapping[str, np.ndarray], *, made_by: str) -> None:
     """A row per segment; columns of numbers, (S,) or (S, width)."""
-    arrays = [pa.array(segments, pa.string()), *map(_as_arrow, columns.values())]
+    arrays = [pa.array(segments, pa.string()), *map(as_arrow, columns.values())]
     batch = pa.record_batch(arrays, names=["segment", *columns])
     metadata = {_CHECKSUM: f"{_checksum(batch):08x}", _MADE_BY: made_by}
     batch = batch.replace_schema_metadata(metadata)
@@ -65,14 +65,16 @@ def read_shard_rows(path: Path, *, checksums: bool = False) -> ShardRows:
     return ShardRows(table, metadata[_MADE_BY].decode())
 
 
-def _as_arrow(values: np.ndarray) -> pa.Array:
+def as_arrow(values: np.ndarray) -> pa.Array:
+    """Numbers, (S,) or (S, width)."""
     if values.ndim == 1:
         return pa.array(values)
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 
-def _numbers(array: pa.Array) -> np.ndarray:
+def numbers_of(array: pa.Array) -> np.ndarray:
+    """The same back, as a view."""
     if pa.types.is_fixed_size_list(array.type):
         return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
     return array.to_numpy(zero_copy_only=False)
@@ -83,6 +85,6 @@ def _checksum(rows: pa.RecordBatch | pa.Table) -> int:
     value = 0
     for name, column in zip(rows.schema.names, rows.columns, strict=True):
         for part in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-            content = "\0".join(part.to_pylist()).encode() if name == "segment" else _numbers(part).tobytes()
+            content = "\0".join(part.to_pylist()).encode() if name == "segment" else numbers_of(part).tobytes()
             value = google_crc32c.extend(value, content)
     return value

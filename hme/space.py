@@ -78,16 +78,17 @@ class Space:
 
     @property
     def block_names(self) -> tuple[str, ...]:
-        names = self._parts[0].table.schema.names if self._parts else []
+        names = self.parts[0].table.schema.names if self.parts else []
         return tuple(name for name in names if name not in OWN_COLUMNS)
 
     def _column(self, name: str) -> np.ndarray:
-        if not self._parts:
+        if not self.parts:
             raise MotionloomError(f"{self.corpus.path} keeps no segment.")
-        return np.concatenate([part.column(name) for part in self._parts])
+        return np.concatenate([part.column(name) for part in self.parts])
 
     @cached_property
-    def _parts(self) -> tuple[ShardRows, ...]:
+    def parts(self) -> tuple[ShardRows, ...]:
+        """The files of the shards, one after another."""
         parts = read_parts(self.corpus, hme_folder(self.corpus) / self.hme_id / "shards")
         if others := sorted({part.made_by for part in parts} - {self.hme_id}):
             raise MotionloomError(f"{self.path('shards')} holds vectors of the embedder {others[0]}.")

@@ -14,6 +14,8 @@ COMMANDS: dict[str, str] = {
     "diversity": "how varied a corpus is, and what it has that another lacks",
     "select": "the segments that say most, to a budget",
     "balance": "a plan of how often segments are drawn",
+    "ask": "questions about a corpus, each answered in a line",
+    "sql": "a corpus's tables in SQL",
 }
 """Name and, in few words, purpose; each is a module of this package."""
 

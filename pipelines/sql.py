@@ -1,0 +1,95 @@
+"""SQL over a corpus's tables by DuckDB: it reads them and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from corpus.catalog import Corpus
+from corpus.errors import MotionloomError
+from hme.fold_shards import folded_traits
+from hme.space import default_id, hme_folder
+
+TABLES = ("clusters", "duplicates", "split")
+"""Parquet files beside a corpus that become views where they exist."""
+VIEWS = ("clips", "segments", "kept", "traits", *TABLES)
+LOCKS = (
+    "temp_directory=''",
+    "python_enable_replacements=false",
+    "enable_external_access=false",
+    "lock_configuration=true",
+)
+"""No files or addresses but those allowed before, no variables of this process, no way back."""
+
+
+def query(corpus: Corpus, text: str, *, hme: str | None = None) -> pl.DataFrame:
+    """The rows of one SELECT over `VIEWS`, those that exist: `clips` and `segments` as in the catalog; `kept`, its kept segments with their clips' source,
+    licence and label; `traits`, `clusters`, `duplicates` and `split`, which join by `segment`.
+
+    Raises `MotionloomError` where the text is something else than one SELECT, or is wrong.
+    """
+    duckdb = _duckdb()
+    with duckdb.connect(":memory:") as base:
+        _open(base, corpus, hme)
+        try:
+            statements = duckdb.extract_statements(text)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise MotionloomError("Expected one SELECT: this reads a corpus's tables and does nothing else.")
+            return pl.DataFrame(base.sql(statements[0].query).to_arrow_table())
+        except duckdb.Error as error:
+            known = base.execute("select view_name from duckdb_views() where not internal order by 1").fetchall()
+            names = ", ".join(name for (name,) in known)
+            raise MotionloomError(f"{error} Tables: {names}.") from None
+
+
+def _duckdb() -> Any:
+    try:
+        import duckdb
+    except ImportError:
+        raise MotionloomError("SQL needs DuckDB: pip install 'motionloom[sql]'.") from None
+    return duckdb
+
+
+def _open(base: Any, corpus: Corpus, hme: str | None) -> None:
+    """Make the views, then lock the doors. The files that are allowed could be written too, but not by a SELECT."""
+    files = _files(corpus, hme)
+    for name, path in files.items():
+        base.execute(f"create view {name} as select * from read_parquet({_quoted(path)})")
+    base.execute(
+        "create view kept as select segments.*, source, licence, label, path, subject, recording from segments "
+        "left join clips on segments.clip = clips.clip and clips.frames > 0 where segments.status = 'kept'"
+    )
+    if (traits := _traits(corpus)) is not None:
+        base.register("traits", traits)
+    base.execute(f"set allowed_paths=[{', '.join(map(_quoted, files.values()))}]")
+    for lock in LOCKS:
+        base.execute(f"set {lock}")
+
+
+def _files(corpus: Corpus, hme: str | None) -> dict[str, Path]:
+    files = {name: corpus.path / "catalog" / f"{name}-00000.parquet" for name in ("clips", "segments")}
+    folder = hme_folder(corpus)
+    own = [folder / (hme or default_id(corpus))] if hme or (folder / "default.json").exists() else []
+    for name in TABLES:
+        there = [place / f"{name}.parquet" for place in (folder, *own) if (place / f"{name}.parquet").exists()]
+        files |= {name: there[0]} if there else {}
+    return files
+
+
+def _traits(corpus: Corpus) -> pa.Table | None:
+    """With the names of the segments; None where there are none."""
+    try:
+        folded = folded_traits(corpus)
+    except MotionloomError:
+        return None
+    names = corpus.segments.filter(pl.col("status") == "kept").select("segment").collect()["segment"]
+    return folded.table.replace_schema_metadata().add_column(
+        0, "segment", pa.chunked_array([names.to_arrow()]).cast(pa.large_string())
+    )
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path.absolute()).replace("'", "''") + "'"
