@@ -23,8 +23,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.build import MOTIONS, lay_out
 from benchmarks.hme_measures import TEMPI, Clips, Moves, information, invariances, recall, tempo_error
-from hme.autoencoder_training import Training, train_on
 from hme.embedding import Embedding
+from hme.periodic.training import Training, train_on
 from pipelines.recipe import Recipe
 
 TRAINING = Training(batch_size=256)

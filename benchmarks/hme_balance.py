@@ -33,12 +33,12 @@ from corpus.loading.plan_file import save_plan
 from corpus.loading.sampler import Sampler
 from corpus.loading.sampling_plan import Plan, bin_count
 from corpus.loading.starts import starts_in_bins
-from hme.adaptive import AdaptiveBins
-from hme.density import neighbour_density
-from hme.exposure import Exposure, effective_share
-from hme.mixing import in_bins
-from hme.policies import Pool
-from hme.policy_spec import parse_spec
+from hme.sampling.adaptive import AdaptiveBins
+from hme.sampling.density import neighbour_density
+from hme.sampling.exposure import Exposure, effective_share
+from hme.sampling.mixing import in_bins
+from hme.sampling.policies import Pool
+from hme.sampling.policy_spec import parse_spec
 from hme.spectrum import fit
 from pipelines.recipe import Recipe
 

@@ -31,13 +31,13 @@ from benchmarks.hme_measures import Clips
 from benchmarks.planted import Planted, in_the_mirror, plant, recut
 from corpus.catalog import Corpus
 from corpus.motion import CORPUS_FPS, RobotMotion
-from hme.anchor_index import Index, SearchOptions, build_index
-from hme.candidates import candidates
-from hme.duplicates import find, seconds, verify
-from hme.keepers import judge
+from hme.duplicates.anchor_index import Index, SearchOptions, build_index
+from hme.duplicates.candidates import candidates
+from hme.duplicates.find import find, seconds, verify
+from hme.duplicates.keepers import judge
+from hme.duplicates.traces import STEP, Anchors, find_anchors, fit_basis, traces
 from hme.spectrum import fit
 from hme.split import SplitOptions, deal, leakage, units
-from hme.traces import STEP, Anchors, find_anchors, fit_basis, traces
 from pipelines.recipe import Recipe
 
 ASKED = ("exact", "mirrored", "retimed", "noisy", "chunk")

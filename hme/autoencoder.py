@@ -1,10 +1,10 @@
 """The trained embedding: which sines a periodic autoencoder sees in a motion, and what these leave out. Needs torch.
 
-    embedder = train(corpus, PRESETS["autoencoder"], seed=0)    # hme.autoencoder_training
+    embedder = train(corpus, PRESETS["autoencoder"], seed=0)    # hme.periodic.training
     found = embedder.embed(motions)     # found.vectors, found.blocks, found.frequency, found.padded, found.hme_id
 
-Windows of 4.1 s of the features, one every 0.1 s, go through the network (`hme.periodic_network`). Blocks of what it tells are kept
-(`hme.periodic_blocks`): mean and standard deviation, over the windows, of the latent sines' amplitudes (`sine_amplitude`) and
+Windows of 4.1 s of the features, one every 0.1 s, go through the network (`hme.periodic.network`). Blocks of what it tells are kept
+(`hme.periodic.blocks`): mean and standard deviation, over the windows, of the latent sines' amplitudes (`sine_amplitude`) and
 frequencies (`sine_frequency`); of the log energy of what the network does not draw again, per channel in four bands, the mean
 (`residual`) and the standard deviation (`residual_spread`). The mean `pose` of the joints and the mean `velocity` of the root come
 beside them. All are standardised, weighed and projected as the spectrum's are. Phase and offset are dropped. A motion shorter
@@ -41,8 +41,8 @@ from hme.features import FEATURE_FPS, Features
 try:
     import torch
 
-    from hme.periodic_blocks import periodic_blocks
-    from hme.periodic_network import PeriodicNetwork, network
+    from hme.periodic.blocks import periodic_blocks
+    from hme.periodic.network import PeriodicNetwork, network
 except ImportError as error:
     raise MotionloomError(f"The autoencoder needs torch ({error}): pip install 'motionloom[train]'.") from None
 

@@ -16,12 +16,12 @@ from corpus.loading.plan_file import save_plan
 from corpus.loading.sampling_plan import Plan, bin_count
 from corpus.loading.starts import starts_in_bins
 from hme import cluster, physics_score
-from hme.adaptive import AdaptiveBins
-from hme.duplicate_tables import unique_segments
-from hme.exposure import Exposure, GroupExposure, Tail, effective_share, overexposed
-from hme.mixing import in_bins
-from hme.policies import Pool
-from hme.policy_spec import Spec
+from hme.duplicates.tables import unique_segments
+from hme.sampling.adaptive import AdaptiveBins
+from hme.sampling.exposure import Exposure, GroupExposure, Tail, effective_share, overexposed
+from hme.sampling.mixing import in_bins
+from hme.sampling.policies import Pool
+from hme.sampling.policy_spec import Spec
 from hme.selections import selection_mask
 from hme.space import Space
 from hme.traits import read_traits

@@ -24,11 +24,11 @@ from jaxtyping import Int
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
 from corpus.remote.bucket import is_url
-from hme.anchor_index import Index, find_centres, lay_out, nearest_cells
-from hme.duplicate_tables import made_by, work_folder, write_duplicates
-from hme.duplicates import PAIRS, DuplicateOptions, verify
-from hme.keepers import judge, unfinished
-from hme.traces import Basis, Motionless, fit_basis
+from hme.duplicates.anchor_index import Index, find_centres, lay_out, nearest_cells
+from hme.duplicates.find import PAIRS, DuplicateOptions, verify
+from hme.duplicates.keepers import judge, unfinished
+from hme.duplicates.tables import made_by, work_folder, write_duplicates
+from hme.duplicates.traces import Basis, Motionless, fit_basis
 from pipelines import executor
 from pipelines.cluster import Cluster, default_workers
 from pipelines.dedup_tasks import (
@@ -81,7 +81,7 @@ def dedup(
     cluster: Cluster = Cluster(),
     cache: Path | None = None,
 ) -> Deduplicated:
-    """Write which kept segments are copies of which (`hme.duplicate_tables`), unless it is written already."""
+    """Write which kept segments are copies of which (`hme.duplicates.tables`), unless it is written already."""
     start = time.monotonic()
     if is_url(place) and cluster.scheduler not in ("local", "inline"):
         raise MotionloomError("A corpus on object storage is compared in this machine's cache: use its own workers.")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from corpus.catalog import Corpus
-from hme.duplicate_tables import read_duplicates, read_pairs
-from hme.duplicates import KINDS
+from hme.duplicates.find import KINDS
+from hme.duplicates.tables import read_duplicates, read_pairs
 
 ORDER = ("kept", *KINDS)
 

@@ -19,12 +19,12 @@ from jaxtyping import Float, Int
 from corpus.catalog import Corpus
 from corpus.durable import load_arrays, replace_file, save_arrays
 from corpus.errors import MotionloomError
-from hme.anchor_index import Index, SearchOptions
-from hme.candidates import candidates
-from hme.duplicate_tables import COMMAND
-from hme.duplicates import DuplicateOptions, seconds, verify
+from hme.duplicates.anchor_index import Index, SearchOptions
+from hme.duplicates.candidates import candidates
+from hme.duplicates.find import DuplicateOptions, seconds, verify
+from hme.duplicates.tables import COMMAND
+from hme.duplicates.traces import STEP, Anchors, Basis, find_anchors, traces
 from hme.features import Features
-from hme.traces import STEP, Anchors, Basis, find_anchors, traces
 
 MOTIONS = 512
 """Segments whose traces are made at once."""

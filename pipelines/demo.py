@@ -17,9 +17,9 @@ from corpus.catalog import Corpus
 from corpus.loader import batches, open_windows
 from corpus.loading.sampler import exposure
 from corpus.sources.synthetic import write_demo_data
-from hme.duplicate_tables import unique_segments
-from hme.exposure import gini
-from hme.policy_spec import parse_spec
+from hme.duplicates.tables import unique_segments
+from hme.sampling.exposure import gini
+from hme.sampling.policy_spec import parse_spec
 from hme.space import Space
 from pipelines.balance import Allowed, Balanced, balance
 from pipelines.build import Outcome, build

@@ -9,7 +9,7 @@ from pathlib import Path
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
 from hme.autoencoder import PRESETS, Autoencoder
-from hme.autoencoder_training import Training, train
+from hme.periodic.training import Training, train
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from corpus.errors import MotionloomError
-from hme.duplicate_tables import unique_segments
+from hme.duplicates.tables import unique_segments
 from hme.physics_score import PRESETS, score
 from hme.select import Selection, SelectOptions, select
 from hme.selections import selection_path, write_selection

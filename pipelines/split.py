@@ -15,7 +15,7 @@ from jaxtyping import Int, UInt64
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
 from hme.cluster import read_clusters
-from hme.duplicate_tables import read_duplicates, read_pairs
+from hme.duplicates.tables import read_duplicates, read_pairs
 from hme.space import Space, hme_folder
 from hme.split import SPLITS, WITHHELD, Dealt, SplitOptions, deal, leakage, units
 from hme.tables import read_about, read_segment_table, write_segment_table

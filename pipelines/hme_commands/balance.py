@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from corpus.catalog import Corpus
-    from hme.policy_spec import Spec
+    from hme.sampling.policy_spec import Spec
     from pipelines.balance import Balanced
 
 EXTREMES = 5
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _spec(options: argparse.Namespace) -> Spec:
     from corpus.errors import MotionloomError
-    from hme.policy_spec import parse_spec, read_spec
+    from hme.sampling.policy_spec import parse_spec, read_spec
 
     if options.spec is None:
         return parse_spec(options.policy or ["uniform"], options.mix, options.cap)
@@ -104,7 +104,7 @@ def _spec(options: argparse.Namespace) -> Spec:
 def _tell(done: Balanced, corpus: Corpus) -> None:
     import numpy as np
 
-    from hme.exposure import QUANTILES
+    from hme.sampling.exposure import QUANTILES
 
     _print(done.by_source.table(done.pool.source_names, corpus.fps), "source")
     if groups := done.by_cluster:

@@ -23,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Find near-duplicates within and across sources: exact, noisy, re-timed or mirrored copies, and chunks of longer motions, each
     verified on aligned motion. The longest of them is kept; nothing is deleted, the tables beside the corpus tell."""
-    from hme.duplicates import DuplicateOptions
+    from hme.duplicates.find import DuplicateOptions
     from pipelines.cluster import Cluster
     from pipelines.dedup import dedup
 

@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train the periodic autoencoder on a corpus; `loom embed --embedder FILE` then embeds by it. Needs torch. Stopped, the same
     command goes on where it was."""
-    from hme.autoencoder_training import Training
+    from hme.periodic.training import Training
     from pipelines.learn import learn
 
     training = Training(batch_size=options.batch_size, epochs=options.epochs, steps=options.steps)

@@ -21,7 +21,7 @@ from hme.spectrum import fit
 torch = pytest.importorskip("torch")
 
 from hme.autoencoder import PRESETS, Autoencoder, AutoencoderConfig, told_blocks  # noqa: E402
-from hme.autoencoder_training import Training, train_on  # noqa: E402
+from hme.periodic.training import Training, train_on  # noqa: E402
 
 SMALL = AutoencoderConfig(hidden=12, latent=4)
 BRIEFLY = Training(batch_size=64, steps=30)

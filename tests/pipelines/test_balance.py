@@ -13,10 +13,10 @@ from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
 from corpus.loader import batches
 from corpus.loading.plan_file import load_plan, read_plan
-from hme.adaptive import AdaptiveBins
 from hme.cluster import fit_clusters, read_clusters, write_clusters
 from hme.physics_score import PRESETS, score
-from hme.policy_spec import parse_spec
+from hme.sampling.adaptive import AdaptiveBins
+from hme.sampling.policy_spec import parse_spec
 from hme.space import Space, hme_folder
 from hme.tables import write_segment_table
 from hme.traits import read_traits

@@ -13,8 +13,8 @@ from wandering import elsewhere, in_the_mirror, noisy, retimed, still, wandering
 
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
-from hme.duplicate_tables import pairs_path, read_duplicates, read_pairs, table_path, unique_segments
-from hme.duplicates import DuplicateOptions
+from hme.duplicates.find import DuplicateOptions
+from hme.duplicates.tables import pairs_path, read_duplicates, read_pairs, table_path, unique_segments
 from hme.split import SplitOptions, leakage
 from pipelines import dedup as module
 from pipelines import dedup_tasks

@@ -14,7 +14,7 @@ from pipelines.embed import embed
 
 pytest.importorskip("torch")
 
-from hme.autoencoder_training import Training
+from hme.periodic.training import Training
 from pipelines import cli
 from pipelines.learn import learn
 

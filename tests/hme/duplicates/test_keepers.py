@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hme.duplicates import PAIRS
-from hme.keepers import judge, together, unfinished
+from hme.duplicates.find import PAIRS
+from hme.duplicates.keepers import judge, together, unfinished
 
 
 def pair(

@@ -9,10 +9,10 @@ import pytest
 from wandering import retimed, wandering
 
 from corpus.errors import MotionloomError
-from hme.anchor_index import Index, SearchOptions, build_index, neighbours
-from hme.candidates import candidates
-from hme.duplicates import seconds
-from hme.traces import Anchors, find_anchors, fit_basis, traces
+from hme.duplicates.anchor_index import Index, SearchOptions, build_index, neighbours
+from hme.duplicates.candidates import candidates
+from hme.duplicates.find import seconds
+from hme.duplicates.traces import Anchors, find_anchors, fit_basis, traces
 
 OPTIONS = SearchOptions(radius=1.2, neighbours=1000)
 

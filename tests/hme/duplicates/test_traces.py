@@ -7,7 +7,7 @@ import pytest
 from wandering import elsewhere, in_the_mirror, noisy, retimed, still, wandering
 
 from corpus.errors import MotionloomError
-from hme.traces import TEMPI, Anchors, Basis, find_anchors, fit_basis, mirrored, traces
+from hme.duplicates.traces import TEMPI, Anchors, Basis, find_anchors, fit_basis, mirrored, traces
 
 MOTION = wandering(20, seed=1)
 

@@ -2,9 +2,9 @@
 
     pairs = find(motions)           # a row for each pair that was verified
 
-What is kept of them is told by `hme.keepers`.
+What is kept of them is told by `hme.duplicates.keepers`.
 
-Anchors propose pairs (`hme.candidates`), aligned motion decides (`hme.alignment`): no pair is believed for its fingerprints. Copies
+Anchors propose pairs (`hme.duplicates.candidates`), aligned motion decides (`hme.duplicates.alignment`): no pair is believed for its fingerprints. Copies
 differ by noise and by resampling, which a low-pass at 4 Hz takes away; a movement made twice differs slowly, which it leaves. So
 the limit can lie well below what repeated takes come to. A motion that stands still is no copy of another that does: it has no
 anchors, and distances count as a share of how far a motion strays.
@@ -21,10 +21,10 @@ from jaxtyping import Float, Int
 
 from corpus.errors import MotionloomError
 from corpus.motion import RobotMotion
-from hme.alignment import HOPELESS, Alignment, Guess, align
-from hme.anchor_index import SearchOptions, build_index
-from hme.candidates import candidates
-from hme.traces import TRACE_FPS, find_anchors, fit_basis, mirrored, traces
+from hme.duplicates.alignment import HOPELESS, Alignment, Guess, align
+from hme.duplicates.anchor_index import SearchOptions, build_index
+from hme.duplicates.candidates import candidates
+from hme.duplicates.traces import TRACE_FPS, find_anchors, fit_basis, mirrored, traces
 
 KINDS = ("exact", "noisy", "retimed", "mirrored", "chunk", "overlap")
 WHOLE = 0.9
@@ -39,7 +39,7 @@ PAIRS = {
     "share_a": pl.Float64, "share_b": pl.Float64,
     "distance": pl.Float64, "root_distance": pl.Float64, "worst_distance": pl.Float64, "spread": pl.Float64,
 }  # fmt: skip
-"""Columns of a table of pairs: motion `a` < `b` by number; `shift_s`, `tempo` and distances as in `hme.alignment`; what they share,
+"""Columns of a table of pairs: motion `a` < `b` by number; `shift_s`, `tempo` and distances as in `hme.duplicates.alignment`; what they share,
 in seconds of each and as a share of each."""
 
 

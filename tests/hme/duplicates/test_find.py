@@ -10,7 +10,7 @@ from wandering import elsewhere, in_the_mirror, noisy, retimed, still, wandering
 
 from corpus.errors import MotionloomError
 from corpus.motion import RobotMotion
-from hme.duplicates import DuplicateOptions, find
+from hme.duplicates.find import DuplicateOptions, find
 
 ORIGINALS = [wandering(10, seed) for seed in range(12)]
 

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hme.periodic_network import PeriodicNetwork, Sines, WideConv, harmonics, network  # noqa: E402
+from hme.periodic.network import PeriodicNetwork, Sines, WideConv, harmonics, network  # noqa: E402
 
 WINDOW = 41
 

@@ -17,7 +17,7 @@ from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
 from corpus.errors import MotionloomError
-from hme.traces import Anchors
+from hme.duplicates.traces import Anchors
 
 SAMPLE_PER_CELL = 64
 """Fingerprints per cell by which the cells' centres are found."""

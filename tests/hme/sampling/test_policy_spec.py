@@ -7,8 +7,8 @@ import json
 import pytest
 
 from corpus.errors import MotionloomError
-from hme.policies import ByCluster, BySource, InverseDensity, Propensity, Uniform
-from hme.policy_spec import Part, parse_spec, read_spec, spec_of
+from hme.sampling.policies import ByCluster, BySource, InverseDensity, Propensity, Uniform
+from hme.sampling.policy_spec import Part, parse_spec, read_spec, spec_of
 
 TOML = """
 cap = 10

@@ -26,8 +26,8 @@ from corpus.motion import RobotMotion
 from hme.autoencoder import PRESETS, Autoencoder, AutoencoderConfig, new_network, told_blocks
 from hme.blocks import channel_statistics, fit_projection, id_of, read_embedder, save_embedder
 from hme.features import Features, features
-from hme.periodic_network import PeriodicNetwork
-from hme.training_windows import CorpusWindows, MotionWindows, TrainingWindows
+from hme.periodic.network import PeriodicNetwork
+from hme.periodic.training_windows import CorpusWindows, MotionWindows, TrainingWindows
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from corpus.loading.sampling_plan import Plan, hash_of
 from corpus.loading.windows import Batch
 from corpus.motion import RobotMotion
 from hme.features import HALF_WIDTH, STEP, Features, features
-from hme.windows import rows_from, window_counts
+from hme.periodic.windows import rows_from, window_counts
 
 AHEAD = 2
 """Batches made ahead of time by a thread."""

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import ndimage
 
+from hme.duplicates.traces import TRACE_FPS, pose_channels
 from hme.feature_kernel import ROOT_CHANNELS
 from hme.features import JOINTS, TURN, VELOCITY
-from hme.traces import TRACE_FPS, pose_channels
 
 EDGE_S = 0.16
 """Not compared at either end of a motion [s]: the low-pass does not know what came before and after."""

@@ -25,8 +25,8 @@ from typing import Any
 
 from corpus.errors import MotionloomError
 from corpus.loading.sampling_plan import Plan
-from hme.mixing import capped, mixed
-from hme.policies import POLICIES, Pool
+from hme.sampling.mixing import capped, mixed
+from hme.sampling.policies import POLICIES, Pool
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from corpus.errors import MotionloomError
 from corpus.loading.sampler import Sampler
 from corpus.loading.sampling_plan import Plan, bin_count, window_count
-from hme.adaptive import AdaptiveBins
-from hme.exposure import Exposure, effective_share
-from hme.mixing import capped, mixed
-from hme.policies import (
+from hme.sampling.adaptive import AdaptiveBins
+from hme.sampling.exposure import Exposure, effective_share
+from hme.sampling.mixing import capped, mixed
+from hme.sampling.policies import (
     POLICIES,
     ByCluster,
     BySource,
@@ -31,7 +31,7 @@ from hme.policies import (
     quality,
     uniform,
 )
-from hme.policy_spec import Part, Spec
+from hme.sampling.policy_spec import Part, Spec
 
 WINDOW = 20
 

@@ -53,7 +53,7 @@ def read_duplicates(corpus: Corpus, *, complete: bool = True) -> pl.DataFrame:
 
 
 def read_pairs(corpus: Corpus) -> pl.DataFrame:
-    """Columns of `hme.duplicates.PAIRS`, `a` and `b` as numbers of the corpus as it is now."""
+    """Columns of `hme.duplicates.find.PAIRS`, `a` and `b` as numbers of the corpus as it is now."""
     path = pairs_path(corpus)
     if not path.exists():
         raise MotionloomError(f"There is no {path} yet: run `{COMMAND}` first.")

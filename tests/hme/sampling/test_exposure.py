@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from corpus.errors import MotionloomError
 from corpus.loading.sampler import Sampler, exposure
 from corpus.loading.sampling_plan import Plan, effective_sample_size
-from hme.exposure import Exposure, effective_share, gini, overexposed
-from hme.mixing import capped
-from hme.policies import ByCluster, Pool, by_cluster
+from hme.sampling.exposure import Exposure, effective_share, gini, overexposed
+from hme.sampling.mixing import capped
+from hme.sampling.policies import ByCluster, Pool, by_cluster
 
 WINDOW = 20
 FRAMES = np.random.default_rng(0).integers(10, 300, 500)

@@ -12,12 +12,12 @@ from swinging import swinging
 from corpus.errors import MotionloomError
 from corpus.loading.sampling_plan import Plan
 from hme.features import features
-from hme.training_windows import CorpusWindows, MotionWindows
+from hme.periodic.training_windows import CorpusWindows, MotionWindows
 
 torch = pytest.importorskip("torch")
 
 from hme.autoencoder import AutoencoderConfig  # noqa: E402
-from hme.autoencoder_training import Training, train, train_on  # noqa: E402
+from hme.periodic.training import Training, train, train_on  # noqa: E402
 
 SMALL = AutoencoderConfig(hidden=8, latent=3)
 BRIEFLY = Training(batch_size=32, steps=12, checkpoint_steps=4)

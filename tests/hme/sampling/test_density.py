@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from corpus.errors import MotionloomError
-from hme.density import neighbour_density
+from hme.sampling.density import neighbour_density
 
 
 @pytest.mark.parametrize("dimension", [2, 5])

@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float, Int
 
 from corpus.errors import MotionloomError
 from corpus.loading.sampling_plan import Plan, window_count
-from hme.adaptive import PRESETS, AdaptiveBins
-from hme.density import neighbour_density
-from hme.mixing import capped
+from hme.sampling.adaptive import PRESETS, AdaptiveBins
+from hme.sampling.density import neighbour_density
+from hme.sampling.mixing import capped
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Adaptive:
     """Starts more often where a tracker failed."""
 
     preset: str = "sonic"
-    """Of `hme.adaptive.PRESETS`."""
+    """Of `hme.sampling.adaptive.PRESETS`."""
 
 
 def uniform(pool: Pool, options: Uniform) -> Plan:

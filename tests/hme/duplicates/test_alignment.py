@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from wandering import in_the_mirror, noisy, retimed, wandering
 
-from hme.alignment import Cubic, Guess, align
-from hme.traces import mirrored, traces
+from hme.duplicates.alignment import Cubic, Guess, align
+from hme.duplicates.traces import mirrored, traces
 
 MOTION = wandering(20, seed=3)
 

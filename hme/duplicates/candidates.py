@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
-from hme.anchor_index import Index, SearchOptions, neighbours
-from hme.traces import TEMPI, Anchors
+from hme.duplicates.anchor_index import Index, SearchOptions, neighbours
+from hme.duplicates.traces import TEMPI, Anchors
 
 TRIED = 6
 """Of a pair's hits so many of the nearest are asked how many others agree."""

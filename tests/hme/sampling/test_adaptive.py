@@ -8,7 +8,7 @@ import pytest
 from corpus.errors import MotionloomError
 from corpus.loading.sampler import Draw, Sampler
 from corpus.loading.sampling_plan import bin_count
-from hme.adaptive import PRESETS, AdaptiveBins, AdaptiveOptions
+from hme.sampling.adaptive import PRESETS, AdaptiveBins, AdaptiveOptions
 
 FRAMES = np.array([400, 250, 120, 90, 500, 60])
 BIN = 50

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hme.features import FEATURE_FPS, JOINTS, Features
-from hme.periodic_network import PeriodicNetwork
-from hme.windows import window_counts, window_rows
+from hme.periodic.network import PeriodicNetwork
+from hme.periodic.windows import window_counts, window_rows
 
 
 def periodic_blocks(

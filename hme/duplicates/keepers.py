@@ -63,7 +63,7 @@ def together(pairs: pl.DataFrame, count: int) -> Int[np.ndarray, " S"]:
 
 
 def unfinished(pairs: pl.DataFrame, verdict: pl.DataFrame) -> pl.DataFrame:
-    """Candidates, as `hme.candidates` gives them, that are no pairs yet: two kept motions that are both like one left out, in the
+    """Candidates, as `hme.duplicates.candidates` gives them, that are no pairs yet: two kept motions that are both like one left out, in the
     same place of it."""
     keeper = verdict["keeper"].to_numpy()
     sides = both_sides(pairs)

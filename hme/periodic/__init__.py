@@ -1,0 +1,1 @@
+"""The periodic autoencoder's parts, which need torch."""
