@@ -1,7 +1,7 @@
 """Questions about a corpus, each answered in a line with numbers and in a table.
 
     >>> from pipelines.ask import ask
-    >>> answer = ask(Path("corpus"), "hours", licence="CC BY")
+    >>> answer = ask(Path("corpus"), "hours", licence="CC BY-NC 4.0")
     >>> answer.line
     '3.10 h passed of 3.42 h retargeted (90.6%), 2.87 h of it unique; most is bvh: 3.10 h, of 1 rows by source.'
     >>> answer.table  # polars
@@ -59,7 +59,7 @@ def ask(
     cache: Path | None = None,
     **options: Any,
 ) -> Answer:
-    """Answer one of `QUESTIONS` from the clips whose licence holds the text `licence` and whose source is `source`.
+    """Answer one of `QUESTIONS` from the clips under `licence`, named in full, and of `source`.
 
     `hme` names the embedder where it is not the corpus's default; `options` are the question's own. Raises `MotionloomError`
     where there is no such question or option, or where a table that it needs has yet to be made.

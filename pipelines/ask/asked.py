@@ -28,7 +28,7 @@ STRETCH = 100
 
 @dataclass(frozen=True)
 class Asked:
-    """Clips whose licence holds the text, and whose source is the one named, and their segments in catalog order."""
+    """Clips of the licence and the source that are named, and their segments in catalog order."""
 
     corpus: Corpus
     licence: str | None = None
@@ -94,8 +94,8 @@ class Asked:
         """Those in scope: columns of `hme.fold.owners`."""
         rows = known = fold.owners(self.facts)
         if self.licence is not None:
-            # Plain text: a licence with brackets in it is no pattern.
-            rows = rows.filter(pl.col("licence").str.to_lowercase().str.contains(self.licence.lower(), literal=True))
+            # The whole name: "CC BY" is part of "CC BY-NC", which says something else.
+            rows = rows.filter(pl.col("licence") == self.licence)
         if self.source is not None:
             rows = rows.filter(pl.col("source") == self.source)
         if not len(rows) and not (self.licence is None and self.source is None):

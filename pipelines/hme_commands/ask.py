@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     own("--clip", metavar="NAME", help="like: a clip's key or path, or a segment's name")
     own("--file", type=Path, metavar="PATH", help="like, novelty: a file of motion; novelty: also a folder of them")
     own("--count", type=int, metavar="N", help="like: how many (default 10)")
-    add("--licence", metavar="TEXT", help="only clips whose licence holds this text")
+    add("--licence", metavar="NAME", help="only clips under this licence, named in full")
     add("--source", metavar="NAME", help="only clips of this source")
     add("--hme", metavar="ID", help="by which embedder (default: the corpus's default)")
     add("--cache", type=Path, metavar="DIR", help="where copies of what lies on object storage are kept")

@@ -233,13 +233,15 @@ def test_every_question_can_be_narrowed(corpus, older):
     }  # fmt: skip
     for name in QUESTIONS:
         if name not in ("coverage", "novelty"):
-            assert isinstance(ask(corpus, name, licence="amass", source="amass", **given.get(name, {})), Answer)
-    assert ask(corpus, "hours", licence="cc by").table["passed"].to_list() == [hours(600)]
+            assert isinstance(ask(corpus, name, licence="AMASS", source="amass", **given.get(name, {})), Answer)
+    assert ask(corpus, "hours", licence="CC BY-NC 4.0").table["passed"].to_list() == [hours(600)]
     assert ask(corpus, "speed", source="bvh").table["hours"].sum() == hours(900)
     assert ask(corpus, "saturation", source="amass").table["hours"].sum() == hours(300)
     assert ask(corpus, "rejects", licence=HOSTILE).table["count"].drop_nulls().to_list() == [1]
-    assert ask(corpus, "like", clip="amass/a1.npz", licence="CC BY").table["segment"].unique().to_list() == [
+    assert ask(corpus, "like", clip="amass/a1.npz", licence="CC BY-NC 4.0").table["segment"].unique().to_list() == [
         "b1" * 8 + "-000000"
     ]
     with pytest.raises(MotionloomError, match=r"No clip of licence '\.\*'.*AMASS"):
         ask(corpus, "hours", licence=".*")
+    with pytest.raises(MotionloomError, match="No clip of licence 'CC BY'"):
+        ask(corpus, "hours", licence="CC BY")
