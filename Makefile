@@ -36,8 +36,7 @@ bench: .venv/.bench
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.retarget
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.loader
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.scale
-	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.hme
-	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.hme_selection
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.hme --all
 
 clean:
 	rm -rf .venv demo-out

@@ -1,6 +1,6 @@
 """Does the embedding know what a motion is, and nothing else of it? Judged by labels it never sees, beside controls.
 
-    python -m benchmarks.hme [--motions TAR_OR_FOLDER]
+    python -m benchmarks.hme [--motions TAR_OR_FOLDER] [--all]
 
 Builds Bandai-Namco's BVH files, whose names tell content and style, and embeds what the corpus keeps of each clip: its longest
 run of kept segments that touch, joined. Recall: is the nearest clip in another style of the same content? (Clips whose content
@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -34,7 +36,6 @@ from benchmarks.hme_measures import (
     Moves,
     information,
     invariances,
-    kmeans,
     rate,
     recall,
     stability,
@@ -45,6 +46,7 @@ from corpus.motion import CORPUS_FPS, RobotMotion, velocity
 from corpus.quality import Gate
 from corpus.segment import CutOptions
 from corpus.sources.bvh import BANDAI_NAME
+from hme.cluster import fit_clusters
 from hme.features import GRAVITY, features
 from hme.spectrum import PRESETS, fit
 from pipelines.build import build
@@ -93,7 +95,25 @@ def main() -> None:
         }
     show(recalls, informed, recalls_uncut, {"spectrum": moved, **trained.moved}, tempo)
     counts = {"clips": len(kept.motions), "clips_uncut": len(uncut.motions), "frames": kept.frame_count}
-    print(json.dumps({**{name: float(f"{value:.4g}") for name, value in figures.items()}, **counts}))
+    beside = figures_beside(options.motions) if options.all else {}
+    print(json.dumps({**{name: float(f"{value:.4g}") for name, value in figures.items()}, **counts, **beside}))
+
+
+BESIDE = ("hme_duplicates", "hme_selection", "hme_balance")
+"""Scripts that judge what is made of the embedding, on the same motions."""
+
+
+def figures_beside(motions: Path) -> dict[str, float]:
+    """The last lines of the other scripts, and of the one that asks questions."""
+    found: dict[str, float] = {}
+    for name in (*BESIDE, "ask"):
+        options = ["--motions", str(motions)] if name in BESIDE else []
+        done = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{name}", *options], stdout=subprocess.PIPE, text=True, check=True
+        )
+        print(f"\nbenchmarks.{name}\n{done.stdout}", flush=True)
+        found |= json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def built(motions: Path, out: Path, recipe: Recipe) -> Corpus:
@@ -170,10 +190,10 @@ CONTROLS = ("pose statistics", "world-frame inputs", "shuffled labels")
 
 
 def assign_rate(vectors: Float[np.ndarray, "S D"]) -> float:
-    """Vectors per core-second that scikit-learn assigns to the clusters of a full corpus."""
+    """Vectors per core-second that are assigned to the clusters of a full corpus."""
     many = np.resize(vectors, (ASSIGN_VECTORS, vectors.shape[1]))
-    clusters = kmeans(vectors, ASSIGN_CLUSTERS, starts=1)
-    return rate(lambda: clusters.predict(many), ASSIGN_VECTORS)
+    clusters = fit_clusters(vectors, ASSIGN_CLUSTERS, hme_id="")
+    return rate(lambda: clusters.assign(many), ASSIGN_VECTORS)
 
 
 def show(
@@ -202,6 +222,10 @@ def show(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hme", description="What the embedding knows.")
     parser.add_argument("--motions", type=Path, default=MOTIONS, help="archive or folder with Bandai-Namco's BVH files")
+    text = (
+        "run benchmarks.hme_duplicates, hme_selection, hme_balance and ask too, and join their last lines (8 minutes)"
+    )
+    parser.add_argument("--all", action="store_true", help=text)
     return parser
 
 

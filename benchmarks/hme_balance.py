@@ -26,7 +26,8 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from benchmarks.build import MOTIONS, lay_out
-from benchmarks.hme import CLUSTERS, built, kmeans
+from benchmarks.hme import CLUSTERS, built
+from benchmarks.hme_measures import kmeans
 from corpus.catalog import Corpus
 from corpus.loader import batches
 from corpus.loading.plan_file import save_plan

@@ -29,8 +29,8 @@ FEW = 20_000
 """Up to so many vectors all of them make each step: that is quicker than mini-batches there, and more stable."""
 BATCH = 4096
 """Vectors of a step of mini-batch K-means."""
-CHUNK = 100_000
-"""Vectors assigned at once: their distances to all centres need little memory so."""
+CHUNK = 8192
+"""Vectors assigned at once: their distances to all centres stay near the processor so."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Clusters:
 
     def assign(self, vectors: Float[np.ndarray, "S D"]) -> tuple[Int[np.ndarray, " S"], Float[np.ndarray, " S"]]:
         """The nearest centre of each vector, and its distance."""
-        from sklearn.metrics import pairwise_distances_argmin_min
-
-        parts = [
-            pairwise_distances_argmin_min(vectors[start : start + CHUNK], self.centres)
-            for start in range(0, len(vectors), CHUNK)
-        ]
-        cluster, distance = (np.concatenate(found) for found in zip(*parts, strict=True))
-        return cluster.astype(np.int32), distance.astype(np.float32)
+        cluster, distance = np.empty(len(vectors), np.int32), np.empty(len(vectors), np.float32)
+        half_square = (self.centres**2).sum(1) / 2
+        for start in range(0, len(vectors), CHUNK):
+            part = vectors[start : start + CHUNK]
+            nearest = (half_square - part @ self.centres.T).argmin(1)
+            cluster[start : start + CHUNK] = nearest
+            distance[start : start + CHUNK] = np.linalg.norm(part - self.centres[nearest], axis=1)
+        return cluster, distance
 
     def save(self, path: Path) -> None:
         save_arrays(path, {"centres": self.centres, "hme_id": np.array(self.hme_id), "seed": np.array(self.seed)})
