@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from corpus.durable import replace_file
 
 KEPT, REJECTED = "#2f6fb0", "#d08a3e"
-NAMES = {"stage", "source", "reason", "what"}
+NAMES = {"stage", "source", "reason", "what", "question"}
 """Columns of short words of our own, which are not broken."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2329; max-width: 68rem; margin: 2rem auto; padding: 0 1.2rem; }
@@ -95,8 +95,9 @@ def scatter(points: Float[np.ndarray, "N 2"], group: Int[np.ndarray, " N"], name
     scale = 560 / max(float((high - low).max()), 1e-9)
     width, height = (high - low) * scale
     place = (points - low) * scale
+    radius = float(np.clip(40 / len(points) ** 0.5, 2, 6))
     marks = "".join(
-        f'<circle cx="{x:.1f}" cy="{height - y:.1f}" r="2.2" fill="{COLOURS[g % len(COLOURS)]}" fill-opacity=".55"/>'
+        f'<circle cx="{x:.1f}" cy="{height - y:.1f}" r="{radius:.1f}" fill="{COLOURS[g % len(COLOURS)]}" fill-opacity=".55"/>'
         for (x, y), g in zip(place, group.tolist(), strict=True)
     )
     legend = " ".join(

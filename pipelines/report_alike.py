@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from html import escape
 
 import numpy as np
 
 from corpus.catalog import Corpus
+from corpus.errors import MotionloomError
 from corpus.g1 import G1
 from corpus.pictures import draw_poses, pick_frames
 from hme.cluster import describe
 from hme.space import Space, hme_folder
-from pipelines.html import scatter, section
+from pipelines.ask import QUESTIONS, ask
+from pipelines.html import scatter, section, table
 
 POINTS = 3000
 """Most segments on the map."""
@@ -26,6 +29,7 @@ CLUSTER_NOTE = (
     "The largest groups of segments that move alike, each shown by the segment nearest to its middle; in brackets how "
     "often its segments carry a label."
 )
+ANSWER_NOTE = "`loom ask CORPUS QUESTION` gives each with its table, by source or licence too."
 
 
 def alike_sections(corpus: Corpus) -> list[str]:
@@ -36,7 +40,18 @@ def alike_sections(corpus: Corpus) -> list[str]:
     sections = [section("What is alike", _map(space), MAP_NOTE)]
     if space.path("clusters.parquet").exists():
         sections.append(section("What it is about", _clusters(space), CLUSTER_NOTE))
+    sections.append(section("Asked of it", _answers(corpus), ANSWER_NOTE))
     return sections
+
+
+def _answers(corpus: Corpus) -> str:
+    """A line for every question that needs no more than the corpus, as far as what it asks for is there."""
+    cells = []
+    for name, question in QUESTIONS.items():
+        if not question.required:
+            with contextlib.suppress(MotionloomError):
+                cells.append([name, ask(corpus, name).line])
+    return table(["question", "answer"], cells)
 
 
 def _map(space: Space) -> str:
