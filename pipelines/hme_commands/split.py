@@ -40,5 +40,13 @@ def run(options: argparse.Namespace) -> int:
     print_table(columns, rows, numeric=columns[1:])
     evenly = "source and cluster" if done.by_cluster else "source (there are no clusters yet)"
     print(f"divided evenly by {evenly}; {done.kept_count:,} segments stay where they were")
+    bare = [
+        name
+        for name, share in zip(SPLITS, options.shares, strict=True)
+        if share and done.table.filter(split=name).is_empty()
+    ]
+    if bare:
+        count = done.table["unit"].n_unique()
+        print(f"nothing is left for {' and '.join(bare)}: {count:,} units are too few, or too large, for these shares")
     print(f"pairs of like motions that lie in different parts: {len(done.leaks):,}")
     return 0

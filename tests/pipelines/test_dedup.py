@@ -213,6 +213,9 @@ def test_the_commands_tell_what_they_found(corpus, capsys):
     assert main(["split", str(corpus), "--shares", "0.6", "0.2", "0.2"]) == 0
     assert "pairs of like motions that lie in different parts: 0" in capsys.readouterr().out
     assert main(["split", str(corpus), "--shares", "0.6", "0.2", "0.3"]) == 1
+    capsys.readouterr()
+    assert main(["split", str(corpus), "--shares", "0.99", "0.01", "0", "--anew"]) == 0
+    assert "nothing is left for validation: " in capsys.readouterr().out
 
 
 def test_where_nothing_moves_nothing_is_a_copy(tmp_path, capsys):

@@ -236,3 +236,12 @@ def test_the_report_shows_what_is_alike(out, capsys):
     assert sum(name in text for name in kept["segment"]) >= 2
     assert "of the time, " in text
     assert cli.main(["verify", str(out)]) == 0
+
+
+@pytest.mark.slow
+def test_any_dask_cluster_embeds_the_same(out, tmp_path, dask_processes):
+    other = Path(shutil.copytree(out, tmp_path / "other"))
+    embed.embed(other, cluster=INLINE)
+    dask_processes.worker()
+    assert embed.embed(out, cluster=Cluster(dask_processes.address)).complete
+    assert arrow_files(out) == arrow_files(other)
