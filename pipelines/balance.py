@@ -74,9 +74,14 @@ class Balanced:
     """Clusters that would be seen too often."""
 
     @property
+    def allowed(self) -> Bool[np.ndarray, " S"]:
+        """Segments that may be drawn, were they long enough: of these alone everything here tells."""
+        return np.ones(len(self.pool.frames), bool) if self.pool.mask is None else self.pool.mask
+
+    @property
     def by_source(self) -> GroupExposure:
         assert self.pool.source is not None
-        return self.exposure.by_group(self.pool.source, len(self.pool.source_names))
+        return self.exposure.by_group(np.where(self.allowed, self.pool.source, -1), len(self.pool.source_names))
 
     @property
     def by_cluster(self) -> GroupExposure | None:
@@ -93,8 +98,12 @@ class Balanced:
     def clip_epochs(self, corpus: Corpus) -> Float[np.ndarray, " C"]:
         """How often the frames of each clip are seen, of clips that have a segment that may be drawn."""
         clip = corpus.kept["clip"].rle_id().to_numpy().astype(np.int64)
-        allowed = np.ones(len(clip), bool) if self.pool.mask is None else self.pool.mask
-        return self.exposure.by_group(np.where(allowed, clip, -1)).epochs[np.unique(clip[allowed])]
+        return self.exposure.by_group(np.where(self.allowed, clip, -1)).epochs[np.unique(clip[self.allowed])]
+
+    @property
+    def mean_epochs(self) -> float:
+        """How often a frame that may be drawn is seen on average."""
+        return float(self.exposure.windows.sum() * self.exposure.window / self.pool.frames[self.allowed].sum())
 
 
 def balance(

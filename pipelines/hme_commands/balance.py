@@ -115,7 +115,7 @@ def _tell(done: Balanced, corpus: Corpus) -> None:
         _print(rows, "cluster (ends)")
     quantiles = np.quantile(done.clip_epochs(corpus), QUANTILES)
     told = ", ".join(f"{q:.0%} {epochs:,.3g}" for q, epochs in zip(QUANTILES, quantiles, strict=True))
-    print(f"\nquantiles of the clips' epochs: {told}; mean {done.exposure.mean_epochs:,.3g}")
+    print(f"\nquantiles of the clips' epochs: {told}; mean {done.mean_epochs:,.3g}")
     drawn = corpus.frames[done.exposure.windows > 0].sum()
     print(
         f"drawn from {drawn / corpus.fps / 3600:,.3f} of {corpus.frames.sum() / corpus.fps / 3600:,.3f} h; effective sample size "

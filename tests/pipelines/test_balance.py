@@ -102,6 +102,20 @@ def test_what_is_masked_is_never_drawn(corpus, tmp_path, options):
     assert odd(corpus)[segments].all() and len(np.unique(segments)) == odd(corpus).sum()
 
 
+def test_what_a_plan_shows_is_of_what_may_be_drawn(corpus, tmp_path):
+    """Whole passes over half of the corpus: one epoch, whichever way it is told."""
+    write_masks(corpus)
+    done = balance(corpus, parse_spec(["uniform"]), tmp_path / "plan.parquet", window=1, allowed=Allowed(split="train"))
+    frames, table = corpus.frames[odd(corpus)], done.by_source.table(done.pool.source_names, corpus.fps)
+    assert table["epochs"].to_list() == pytest.approx([1.0]) and done.mean_epochs == pytest.approx(1.0)
+    assert table["segments"].sum() == len(frames) and table["hours"].sum() == pytest.approx(
+        frames.sum() / corpus.fps / 3600
+    )
+    assert done.by_cluster is not None
+    assert done.by_cluster.natural.sum() == done.by_source.natural.sum() == frames.sum()
+    assert np.allclose(done.clip_epochs(corpus), 1)
+
+
 @pytest.mark.parametrize(
     ("allowed", "why"),
     [
