@@ -17,7 +17,7 @@ from hme import fold, traits
 from hme.fold import BATCH, Columns, current
 from hme.folded import Folded
 from hme.shard_rows import ShardRows
-from hme.space import COMMAND, Space, hme_folder, read_parts
+from hme.space import Space, hme_folder
 
 MADE_BY = f"{fold.VERSION}.{traits.VERSION}"
 
@@ -56,11 +56,8 @@ def fold_all(corpus: Corpus, hme_id: str) -> None:
 
 
 def _traits(corpus: Corpus) -> Iterator[Columns]:
-    names, folder = (*traits.TRAITS, "at_limit"), traits.traits_folder(corpus)
-    parts = read_parts(corpus, folder)
-    if any(part.made_by != traits.VERSION for part in parts):
-        raise MotionloomError(f"{folder} holds traits of another version: run `{COMMAND}` again.")
-    for some in _in_groups(parts):
+    names = (*traits.TRAITS, "at_limit")
+    for some in _in_groups(traits.read_traits_parts(corpus)):
         columns = {name: np.concatenate([part.column(name) for part in some]) for name in names}
         at_limit = columns["at_limit"]
         yield {**columns, "worst": at_limit.max(1), "worst_joint": at_limit.argmax(1).astype(np.uint8)}

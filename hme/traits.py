@@ -11,10 +11,12 @@ from numpy.typing import ArrayLike
 
 from corpus import rotations
 from corpus.catalog import Corpus
+from corpus.errors import MotionloomError
 from corpus.quality import AT_LIMIT
 from corpus.robot import Robot
 from hme.physics_score import TERMS, measure_terms
-from hme.space import hme_folder, read_parts
+from hme.shard_rows import ShardRows
+from hme.space import COMMAND, hme_folder, read_parts
 
 VERSION = "2"
 """Raised by hand whenever the same frames would give other numbers or columns than before."""
@@ -118,9 +120,17 @@ def traits_folder(corpus: Corpus) -> Path:
     return hme_folder(corpus) / "traits"
 
 
+def read_traits_parts(corpus: Corpus) -> tuple[ShardRows, ...]:
+    """The files of all shards; raises `MotionloomError` where one holds what another version of this measured."""
+    parts, folder = read_parts(corpus, traits_folder(corpus)), traits_folder(corpus)
+    if any(part.made_by != VERSION for part in parts):
+        raise MotionloomError(f"{folder} holds traits of another version: run `{COMMAND}` again.")
+    return parts
+
+
 def read_traits(corpus: Corpus) -> pl.DataFrame:
     """Row i is segment number i: `segment`, the columns of `TRAITS`, and `at_limit` as an array per row."""
-    parts = read_parts(corpus, traits_folder(corpus))
+    parts = read_traits_parts(corpus)
     if not parts:
         return pl.DataFrame(schema={"segment": pl.String, **dict.fromkeys(TRAITS, pl.Float32)})
     return pl.concat([pl.DataFrame(part.table) for part in parts])

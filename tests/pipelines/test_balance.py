@@ -175,3 +175,11 @@ def test_a_spec_in_a_file_says_it_all(corpus, tmp_path, capsys):
     command = ["balance", str(corpus.path), "--spec", str(tmp_path / "spec.toml"), "--out", str(tmp_path / "p")]
     assert cli.main(command) == 0
     assert cli.main([*command, "--cap", "3"]) == 1 and "--spec says it all" in capsys.readouterr().err
+
+
+def test_traits_of_another_version_are_refused(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("hme.traits.VERSION", "of tomorrow")
+    with pytest.raises(MotionloomError, match="traits of another version: run `loom embed` again"):
+        read_traits(corpus)
+    with pytest.raises(MotionloomError, match="traits of another version"):
+        balance(corpus, parse_spec(["quality"]), tmp_path / "plan.parquet", window=64)
