@@ -119,7 +119,8 @@ class Tail:
         more = f" and {len(self.groups) - 8} more" if len(self.groups) > 8 else ""
         ways = [
             None if self.tau is None else f"tau {self.tau:.2f}",
-            None if self.cap is None else f"a cap of {self.cap:.3g}",
+            # Rounded down: what is named does avoid it.
+            None if self.cap is None else f"a cap of {np.floor(self.cap * 100) / 100:g}",
         ]
         advice = " or ".join(filter(None, ways)) or "only fewer steps"
         return (
