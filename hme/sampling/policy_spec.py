@@ -25,7 +25,7 @@ from typing import Any
 
 from corpus.errors import MotionloomError
 from corpus.loading.sampling_plan import Plan
-from hme.sampling.mixing import capped, mixed
+from hme.sampling.mixing import capped, capped_in_bins, mixed
 from hme.sampling.policies import POLICIES, Pool
 
 
@@ -67,7 +67,11 @@ class Spec:
         """The plan for what can be drawn."""
         plans = [POLICIES[part.name].plan(pool, part.made()) for part in self.parts]
         plan = mixed(plans, [part.share for part in self.parts], pool.frames, pool.window)
-        return plan if self.cap is None else capped(plan, pool.windows, self.cap)
+        if self.cap is None:
+            return plan
+        if plan.bins is None:
+            return capped(plan, pool.windows, self.cap)
+        return capped_in_bins(plan, pool.frames, pool.window, self.cap, pool.mask)
 
     def as_values(self) -> dict[str, Any]:
         """What a file would say; `spec_of` reads it."""

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from corpus.errors import MotionloomError
 from corpus.loading.sampler import Sampler
 from corpus.loading.sampling_plan import Plan, bin_count, window_count
+from corpus.loading.starts import starts_in_bins
 from hme.sampling.adaptive import AdaptiveBins
 from hme.sampling.exposure import Exposure, effective_share
-from hme.sampling.mixing import capped, mixed
+from hme.sampling.mixing import capped, capped_in_bins, in_bins, mixed
 from hme.sampling.policies import (
     POLICIES,
     ByCluster,
@@ -201,6 +202,67 @@ def test_a_cap_is_held_and_raises_the_effective_sample_size(seed, cap):
 def test_a_cap_that_cannot_be_held_is_told():
     with pytest.raises(MotionloomError, match="should be at least 4"):
         capped(Plan(np.array([1.0, 0, 0, 0])), np.full(4, 10.0), 3)
+
+
+@given(st.integers(0, 2**32))
+@settings(deadline=None)
+def test_the_least_cap_that_is_told_can_be_held_and_is_even(seed):
+    rng = np.random.default_rng(seed)
+    windows = rng.integers(1, 50, 8).astype(float)
+    plan = Plan(rng.lognormal(0, 2, 8) * (np.arange(8) < 5))
+    with pytest.raises(MotionloomError) as told:
+        capped(plan, windows, 0.9)
+    named = float(str(told.value).split("at least ")[1].rstrip("."))
+    least = windows.sum() / windows[:5].sum()
+    assert np.allclose(capped(plan, windows, least).weights[:5] / windows[:5] * windows.sum(), least)
+    assert least <= named <= least + 0.0011
+    assert (capped(plan, windows, named).weights[:5] / windows[:5] * windows.sum()).max() <= named * (1 + 1e-9)
+
+
+@given(st.integers(0, 2**32), st.floats(1.05, 20))
+@settings(deadline=None)
+def test_a_cap_holds_for_every_start_where_there_are_bins(seed, cap):
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(WINDOW, 300, 12)
+    count = bin_count(frames, 50)
+    plan = Plan(rng.lognormal(0, 2, 12), rng.lognormal(0, 3, count.sum()), 50)
+    got = capped_in_bins(plan, frames, WINDOW, cap)
+    drawn = starts_drawn(got, frames)
+    assert drawn.max() * len(drawn) <= cap * (1 + 1e-5) and drawn.sum() == pytest.approx(1)
+    before = starts_drawn(plan, frames)
+    free = drawn * len(drawn) < cap * (1 - 1e-5)
+    assert np.allclose(drawn[free] / before[free], (drawn[free] / before[free]).max(initial=0), rtol=1e-4)
+    with pytest.raises(MotionloomError, match="use `capped_in_bins`"):
+        capped(plan, frames.astype(float), cap)
+
+
+def starts_drawn(plan: Plan, frames: np.ndarray) -> np.ndarray:
+    """Chance of every frame at which a window can begin, by the documented rule."""
+    assert plan.bins is not None
+    chances, count = [], bin_count(frames, plan.bin_frames)
+    for weight, bins, last in zip(
+        plan.weights / plan.weights.sum(), np.split(plan.bins, np.cumsum(count)[:-1]), frames - WINDOW, strict=True
+    ):
+        place = np.minimum(np.arange(len(bins)), last // plan.bin_frames)
+        shares = np.bincount(place, bins) / bins.sum() * weight
+        for number, share in enumerate(shares):
+            room = min(plan.bin_frames, last + 1 - number * plan.bin_frames)
+            chances.append(np.full(room, share / room))
+    return np.concatenate(chances)
+
+
+def test_a_spec_caps_what_a_tracker_asks_for():
+    pool = pool_of()
+    assert pool.feedback is not None
+    pool.feedback.update(np.array([0]), np.array([0]), np.array([True]))
+    for _ in range(40):
+        every = np.arange(len(pool.frames))
+        pool.feedback.update(every, np.zeros_like(every), np.zeros(len(every), bool))
+    plan = Spec((Part("adaptive", {"preset": "beyondmimic"}),), cap=3.0).plan(pool)
+    starts = starts_in_bins(pool.frames, WINDOW, 50) * np.repeat(pool.windows > 0, bin_count(pool.frames, 50))
+    share = in_bins(plan, 50, pool.frames, WINDOW)
+    assert (share[starts == 0] == 0).all()
+    assert (share[starts > 0] / starts[starts > 0] * starts.sum()).max() <= 3 * (1 + 1e-5)
 
 
 def test_quality_counts_from_its_threshold_on():
