@@ -57,9 +57,7 @@ def licences(asked: Asked) -> Answer:
     if not len(table):
         return Answer("There are no clips.", table)
     first = table.row(0, named=True)
-    line = (
-        f"{said(total)} passed under {len(table)} licences, most under “{first['licence']}”: {said(first['passed'])}."
-    )
+    line = f"{said(total)} passed under {(table['passed'] > 0).sum()} licences, most under “{first['licence']}”: {said(first['passed'])}."
     return Answer(line, table)
 
 
@@ -103,7 +101,7 @@ def windows(asked: Asked, *, frames: Sequence[int] = WINDOWS) -> Answer:
         })  # fmt: skip
     table = pl.DataFrame(rows)
     told = "; ".join(f"{row['window']} frames: {said(row['hours_lost'])} ({part(row['share_lost'])})" for row in rows)
-    notes = ("the loader draws from shorter segments too: their edge frame stands, and `valid` is False there",)
+    notes = ("the loader never draws from a segment that is shorter than its window",)
     return Answer(f"Of {said(asked.hours(total))}, segments shorter than a window hold – {told}.", table, notes)
 
 

@@ -9,8 +9,11 @@ import polars as pl
 import pytest
 from asked_corpus import FIRST, HOSTILE, HOUR, write_catalog, write_embedding, write_tables
 
+from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
 from corpus.g1 import G1
+from corpus.loading.sampler import Sampler
+from corpus.loading.sampling_plan import Plan
 from pipelines.ask import QUESTIONS, Answer, ask
 from pipelines.ask.answer import said
 
@@ -75,7 +78,14 @@ def test_hours_by_licence(corpus):
         "CC BY-NC 4.0": hours(600),
         HOSTILE: hours(300),
     }
-    assert answer.table["share"].sum() == pytest.approx(1)
+    assert answer.table["share"].sum() == pytest.approx(1) and "under 3 licences" in answer.line
+
+
+def test_a_licence_under_which_nothing_passed_is_not_counted(tmp_path):
+    """Its one clip lost all it had to the gate."""
+    lost = [("c1", "bvh", "CC0", "c", "walk", 500, [(0, 500, "foot_slide", 0.5, 9, 0.0)])]
+    answer = ask(write_catalog(tmp_path / "corpus", {**FIRST, "33": lost}), "licences")
+    assert len(answer.table) == 2 and "passed under 1 licences" in answer.line
 
 
 def test_rejects_are_counted_once(corpus):
@@ -118,6 +128,10 @@ def test_windows_lose_the_segments_that_are_shorter(corpus):
     told = {one["window"]: (one["segments_lost"], one["hours_lost"], one["windows"]) for one in answer.table.to_dicts()}
     assert told == {400: (1, hours(300), 1 + 1 + 201), 401: (3, hours(1100), 200)}
     assert said(1100 / HOUR) in answer.line
+    assert "never draws" in answer.notes[0]
+    frames = Corpus.open(corpus).frames
+    drawn = Sampler(Plan(np.ones(len(frames))), frames, window=400, batch_size=256, seed=0).draw(0).segment
+    assert set(drawn.tolist()) == set(np.flatnonzero(frames >= 400))
 
 
 def test_contacts_are_shares_of_the_time(corpus):
