@@ -20,8 +20,8 @@ SAMPLE = 10_000
 DECILES = np.arange(0.1, 1, 0.1)
 LEAST_SHARE = 1e-4
 """An empty bin counts as so much: the population stability index has the logarithm of its share."""
-SURE = 1.63
-"""× √(1/n + 1/m): a Kolmogorov-Smirnov distance that chance exceeds in 1 of 100 samples."""
+FALSE_ALARM = 0.01
+"""How likely it is that any measure at all is called different by chance, were segments drawn one by one."""
 LISTED = 20
 
 
@@ -29,21 +29,23 @@ def drift(asked: Asked, *, against: Path | str) -> Answer:
     """Clips that this corpus has and the other has not, and the other way round; measures that are spread differently."""
     other = asked.beside(against)
     clips = _clips(asked, other)
-    table, noise, notes = _measures(asked, other)
+    table, notes = _measures(asked, other)
     changed = clips.row(by_predicate=pl.col("what") == "in both", named=True)
     added, removed = (clips.row(by_predicate=pl.col("what") == what, named=True) for what in ("added", "removed"))
     line = (
         f"Against {other.corpus.path}: {added['clips']:,} clips ({said(added['hours'])} kept) were added, {removed['clips']:,} "
         f"({said(removed['hours'])}) removed; of {changed['clips']:,} in both, {changed['changed']:,} kept another number of frames."
     )
-    if len(table) and table["ks"][0] > noise:
-        first = table.row(0, named=True)
+    beyond = table.filter(pl.col("ks") > pl.col("ks_by_chance"))
+    if len(beyond):
+        first = beyond.row(0, named=True)
         line += f" {first['measure']} is spread most differently: KS {first['ks']:.3f}, median {first['median_there']:.4g} → {first['median']:.4g}."
     elif len(table):
         line += " No measure is spread differently beyond chance."
     notes = [
         *notes,
-        f"KS below {noise:.3f} is within chance (1 %); a stability index (psi) above 0.25 is commonly called a shift",
+        f"KS above `ks_by_chance`, for any measure at all, comes by chance once in {1 / FALSE_ALARM:g} times; a stability index (psi) "
+        "above 0.25 is commonly called a shift",
     ]
     clusters, said_of_them = _clusters(asked, other)
     return Answer(line, table, (*notes, *said_of_them), {"clips": clips, **clusters})
@@ -73,8 +75,8 @@ def _keys(asked: Asked) -> pl.DataFrame:
     return (table if mine is None else table.filter(pl.Series(mine))).set_sorted("key")
 
 
-def _measures(asked: Asked, other: Asked) -> tuple[pl.DataFrame, float, list[str]]:
-    """A row per measure, the most different first; and the distance that samples of this size have by chance."""
+def _measures(asked: Asked, other: Asked) -> tuple[pl.DataFrame, list[str]]:
+    """A row per measure, the most different first."""
     names: list[str] = [*QUALITY]
     notes: list[str] = []
     try:
@@ -84,21 +86,24 @@ def _measures(asked: Asked, other: Asked) -> tuple[pl.DataFrame, float, list[str
     except MotionloomError as error:
         notes.append(f"traits are not compared: {error}")
     here, there = (one.sample(names, SAMPLE) for one in (asked, other))
-    rows = [row for name in names if (row := _compare(name, here[name].to_numpy(), there[name].to_numpy()))]
-    schema = {"measure": pl.String, **dict.fromkeys(("ks", "psi", "median", "median_there"), pl.Float64)}
-    table = pl.DataFrame(rows, schema).sort("ks", "measure", descending=[True, False])
+    values = {name: (here[name].to_numpy(), there[name].to_numpy()) for name in names}
+    rows = [row for name, two in values.items() if (row := _compare(name, *two, measures=len(names)))]
+    numbers = ("ks", "ks_by_chance", "psi", "median", "median_there")
+    table = pl.DataFrame(rows, {"measure": pl.String, **dict.fromkeys(numbers, pl.Float64)})
     notes.append(f"measures by samples of {len(here):,} and {len(there):,} segments")
-    return table, SURE * float(np.sqrt(1 / max(len(here), 1) + 1 / max(len(there), 1))), notes
+    return table.sort("ks", "measure", descending=[True, False]), notes
 
 
-def _compare(name: str, here: Float[np.ndarray, " n"], there: Float[np.ndarray, " m"]) -> dict[str, Any] | None:
-    """None where one side has no value."""
+def _compare(
+    name: str, here: Float[np.ndarray, " n"], there: Float[np.ndarray, " m"], *, measures: int
+) -> dict[str, Any] | None:
+    """As one of so many measures; None where one side has no value."""
     here, there = (np.sort(values[~np.isnan(values)]) for values in (here, there))
     if not len(here) or not len(there):
         return None
     return {
-        "measure": name, "ks": ks_distance(here, there), "psi": stability_index(here, there),
-        "median": float(np.median(here)), "median_there": float(np.median(there)),
+        "measure": name, "ks": ks_distance(here, there), "ks_by_chance": ks_by_chance(len(here), len(there), measures),
+        "psi": stability_index(here, there), "median": float(np.median(here)), "median_there": float(np.median(there)),
     }  # fmt: skip
 
 
@@ -107,6 +112,11 @@ def ks_distance(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"]) -> float
     both = np.concatenate([a, b])
     apart = np.searchsorted(a, both, side="right") / len(a) - np.searchsorted(b, both, side="right") / len(b)
     return float(np.abs(apart).max())
+
+
+def ks_by_chance(n: int, m: int, measures: int) -> float:
+    """The distance that none of so many measures exceeds by chance, but for `FALSE_ALARM` (Smirnov's limit, and Bonferroni's)."""
+    return float(np.sqrt(-np.log(FALSE_ALARM / 2 / measures) / 2 * (1 / n + 1 / m)))
 
 
 def stability_index(new: Float[np.ndarray, " n"], old: Float[np.ndarray, " m"]) -> float:

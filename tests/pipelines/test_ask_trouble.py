@@ -20,7 +20,7 @@ from hme.space import Space
 from pipelines import cli
 from pipelines.ask import QUESTIONS, ask
 from pipelines.ask.alike import nearest_segments
-from pipelines.ask.drift import ks_distance, stability_index
+from pipelines.ask.drift import ks_by_chance, ks_distance, stability_index
 from pipelines.ask.spread import quantiles
 
 NEEDS = {"tail": "loom cluster", "duplicates": "loom dedup", "leakage": "loom split", "speed": "loom embed"}
@@ -184,6 +184,16 @@ def test_distances_of_distributions_by_formula():
     # All of the new in the lower half: five bins of 0.2 against 0.1, five of 0.0001 against 0.1.
     expected = 5 * 0.1 * np.log(2) + 5 * (1e-4 - 0.1) * np.log(1e-3)
     assert stability_index(uniform / 2, uniform) == pytest.approx(expected, rel=0.02)
+
+
+def test_many_measures_seldom_raise_a_false_alarm():
+    assert ks_by_chance(10**6, 10**6, 1) == pytest.approx(1.628 * np.sqrt(2e-6), rel=1e-3)
+    rng, alarms = np.random.default_rng(0), 0
+    for _ in range(200):
+        here, there = (np.sort(rng.random((40, count))) for count in (300, 500))
+        apart = [ks_distance(one, other) for one, other in zip(here, there, strict=True)]
+        alarms += max(apart) > ks_by_chance(300, 500, 40)
+    assert alarms <= 6  # 2 are to be expected; were each measure judged alone, 66
 
 
 def test_nothing_folded_is_stale_after_another_corpus_took_the_place(whole):
