@@ -90,7 +90,7 @@ def select(
         if len(places) == refresh_at:
             field.refresh()
             refresh_at += 1 if exact else max(1, int(REFRESH_GROWTH * refresh_at))
-        place = field.best() if places else field.first()
+        place = field.best() if places else field.first
         spent += cost[field.number[place]]
         if spent > budget * (1 + 1e-12):
             break
@@ -132,7 +132,10 @@ class _Field:
         self.rows = np.asarray(vectors[self.number], np.float32)
         self.rows -= self.rows.mean(0, dtype=np.float64).astype(np.float32)
         self.square = np.einsum("cd,cd->c", self.rows, self.rows)
-        self.tilt = (1 - self.alpha) * ranks(complexity[candidates])[order]
+        rank = ranks(complexity[candidates])[order]
+        self.tilt = (1 - self.alpha) * rank
+        self.first = int(rank.argmax())
+        """What is picked first, whatever alpha: the most complex."""
         self.nearest = np.full(len(order), np.inf, np.float32)
         """Squared distance to the nearest picked."""
         self.picked = np.zeros(len(order), bool)
@@ -142,9 +145,6 @@ class _Field:
         self.key = np.zeros(len(self.centre))
         self.best_of = np.zeros(len(self.centre), np.int64)
         self.largest = 0.0
-
-    def first(self) -> int:
-        return int(self.tilt.argmax())
 
     def best(self) -> int:
         return int(self.best_of[self.key.argmax()])
