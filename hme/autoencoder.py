@@ -152,7 +152,9 @@ class Autoencoder:
     def load(cls, path: Path, *, device: str = "cpu") -> Autoencoder:
         config, arrays = read_embedder(path, KIND)
         if (method := config.pop("method", None)) != METHOD:
-            raise MotionloomError(f"{path} was made by method {method} of the autoencoder; this is method {METHOD}.")
+            raise MotionloomError(
+                f"{path} was made by method {method} of the autoencoder; this is method {METHOD}: train it anew by `loom learn`."
+            )
         try:
             config["residual_edges_hz"] = tuple(config["residual_edges_hz"])
             weights = {name.removeprefix(_WEIGHT): array for name, array in arrays.items() if name.startswith(_WEIGHT)}

@@ -152,7 +152,9 @@ class Spectrum:
     def load(cls, path: Path) -> Spectrum:
         config, arrays = read_embedder(path, KIND)
         if (method := config.pop("method", None)) != METHOD:
-            raise MotionloomError(f"{path} was made by method {method} of the spectrum; this is method {METHOD}.")
+            raise MotionloomError(
+                f"{path} was made by method {method} of the spectrum; this is method {METHOD}: run `loom embed --refit`."
+            )
         try:
             config["band_edges_hz"] = tuple(config["band_edges_hz"])
             parts = {name.removeprefix("limbs_"): array for name, array in arrays.items() if name.startswith("limbs_")}

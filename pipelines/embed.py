@@ -159,8 +159,8 @@ def _choose(corpus: Corpus, embedder: str | Path | None, *, refit: bool, sample:
             raise MotionloomError(f"No embedder {path}. Known: {', '.join(PRESETS)}, or the file of a trained one.")
         chosen, fitted = load_embedder(path), False
     else:
-        same = [hme_id for hme_id in known if _is_of(corpus, hme_id, config)]
-        if same and not refit:
+        same = [] if refit else [hme_id for hme_id in known if _is_of(corpus, hme_id, config)]
+        if same:
             set_default(corpus, same[-1])
             return same[-1], False
         chosen, fitted = fit(_sample(corpus, sample, seed), config), True
@@ -173,7 +173,12 @@ def _choose(corpus: Corpus, embedder: str | Path | None, *, refit: bool, sample:
 
 
 def _is_of(corpus: Corpus, hme_id: str, config: Any) -> bool:
-    return getattr(load_embedder(Space(corpus, hme_id).path("embedder.npz")), "config", None) == config
+    try:
+        found = load_embedder(Space(corpus, hme_id).path("embedder.npz"))
+    except MotionloomError as error:  # damaged, or of an older method: another is fitted
+        log.warning("%s", error)
+        return False
+    return getattr(found, "config", None) == config
 
 
 def _sample(corpus: Corpus, count: int, seed: int) -> Sequence[RobotMotion]:

@@ -124,6 +124,17 @@ def test_presets_and_files_stand_beside_each_other(out, tmp_path):
     assert again.fitted and again.hme_id not in (default, other.hme_id)
 
 
+def test_a_corpus_embedded_by_an_older_method_is_refitted(out, monkeypatch):
+    monkeypatch.setattr("hme.spectrum.METHOD", 0)
+    older = embed.embed(out, cluster=INLINE).hme_id
+    monkeypatch.undo()
+    with pytest.raises(MotionloomError, match="run `loom embed --refit`"):
+        Space.open(Corpus.open(out)).embedder  # noqa: B018
+    again = embed.embed(out, refit=True, cluster=INLINE)
+    assert again.fitted and set(ids(Corpus.open(out))) == {older, again.hme_id}
+    assert Space.open(Corpus.open(out)).embedder.hme_id == again.hme_id
+
+
 @pytest.mark.parametrize(
     ("embedder", "words"),
     [
