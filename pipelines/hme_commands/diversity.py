@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     """Tell how varied the motion is: spread, volume, dimensions, kinds and clusters, at one sample size, with 95 % intervals."""
     from corpus.catalog import Corpus
     from hme.diversity import DiversityOptions
-    from hme.space import Space
+    from hme.space import Space, ids
     from pipelines.diversity import added_by_source, corpus_diversity
 
     space = Space.open(Corpus.open(options.out, cache=options.cache), options.hme)
@@ -49,7 +49,9 @@ def run(options: argparse.Namespace) -> int:
     if options.by and len(found) > 2:
         _show_added(added_by_source(space, by=options.by, options=asked), options.by)
     if options.against:
-        other = Space.open(Corpus.open(options.against, cache=options.cache))
+        against = Corpus.open(options.against, cache=options.cache)
+        # The same embedder where it has that one, whichever it takes by default.
+        other = Space.open(against, space.hme_id if space.hme_id in ids(against) else None)
         _show_comparison(space, other, asked)
     return 0
 
@@ -57,16 +59,18 @@ def run(options: argparse.Namespace) -> int:
 def _show(found: Mapping) -> None:
     rows = [["segments", *(f"{one.count:,}" for one in found.values())]]
     rows += [["sample", *(f"{one.sample:,}" for one in found.values())]]
+    rows += [["sample for the Vendi score", *(f"{one.kernel_sample:,}" for one in found.values())]]
+    rows += [["width of its kernel", *(f"{one.bandwidth:.3g}" for one in found.values())]]
     rows += [
         [title, *(_figure(getattr(one, name)) for one in found.values())]
         for name, title in TITLES.items()
         if any(getattr(one, name).value == getattr(one, name).value for one in found.values())
     ]
     print_table(["", *found], rows, numeric=list(found))
-    one = next(iter(found.values()))
+    trimmed = next(iter(found.values())).trimmed
     print(
-        f"Outliers left out: {one.trimmed:.1%}. Kernel of the Vendi score: exp(−d²/2b²), b = {one.bandwidth:.3g}, on "
-        f"{one.kernel_sample:,} vectors. Compare only what has the same sample."
+        f"Outliers left out: {trimmed:.1%}. Kernel of the Vendi score: exp(−d²/2b²), b its width. Compare only what has the same "
+        "samples and width."
     )
 
 
@@ -105,10 +109,11 @@ def _show_comparison(space, other, asked) -> None:
         ],
         numeric=["share", "by its own kind"],
     )
+    gain = f"{new.effective_clusters_gain:.3g}" if isfinite(new.effective_clusters_gain) else "–"
     print(
         f"{there} added to {here}: {new.beyond:.1%} of it lies farther off than half of the corpus's own do (50 % if it were "
         f"alike), {new.far:.1%} farther than 95 % (5 %); log-volume grows by {_figure(new.log_volume_gain)}, effective "
-        f"clusters by {new.effective_clusters_gain:.3g}."
+        f"clusters by {gain}."
     )
 
 

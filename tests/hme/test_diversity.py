@@ -86,6 +86,13 @@ def test_the_truncated_vendi_score_is_near_the_whole_one():
     assert vendi(rows, 1.0, 200) == pytest.approx(whole, rel=0.02)
 
 
+def test_what_is_truncated_of_the_vendi_score_is_shared_out_evenly():
+    """Three motions, 15, 9 and 6 times: of two eigenvalues each gets half of the third."""
+    rows = np.repeat(100 * np.eye(3), [15, 9, 6], axis=0)
+    share = np.array([0.5 + 0.1, 0.3 + 0.1])
+    assert vendi(rows, 1.0, 2) == pytest.approx(np.exp(-(share * np.log(share)).sum()))
+
+
 def test_clusters_of_equal_share_are_all_effective():
     even = cluster_figures(np.arange(40) % 8, np.ones(40), 8)
     assert even["effective_clusters"] == pytest.approx(8)
@@ -158,6 +165,21 @@ def test_copies_do_not_raise_coverage(size):
     of, by = mixture(4000)[0][:2000], mixture(4000)[0][2000 : 2000 + size]
     once, thrice = (coverage(of, rows, sample=1000, options=PLAIN) for rows in (by, np.repeat(by, 3, 0)))
     assert thrice.share.value < once.share.value + 0.03
+
+
+def test_a_neighbourhood_reaches_to_the_fifth_neighbour():
+    """On a ring of length 1 with n points the fifth is at Gamma(5) / 2n."""
+    angle = 2 * np.pi * np.random.default_rng(0).random(1000)
+    ring = np.stack([np.cos(angle), np.sin(angle)], 1) / (2 * np.pi)
+    found = coverage(ring[:], ring[:], sample=500, options=PLAIN)
+    assert found.sample == 500 and found.radius == pytest.approx(stats.gamma(5).median() / 1000, rel=0.1)
+
+
+def test_volume_grows_as_the_new_have_their_share_by_number():
+    """Σ of both is the mean of both Σ, by their numbers."""
+    new, corpus = 2 * gaussian(1000, seed=1), gaussian(2000)
+    gain = novelty(new, corpus, options=PLAIN).log_volume_gain
+    assert gain.value == pytest.approx(4 * np.log(2 / 3 + 4 / 3), abs=0.15)
 
 
 def test_a_batch_of_the_same_kind_is_not_new():

@@ -146,7 +146,7 @@ def test_the_commands_print_tables(space, capsys):
     assert "chosen" in told and "told.parquet (exact)" in told
     assert main(["diversity", out, "--by", "source", "--against", out]) == 0
     told = capsys.readouterr().out
-    for word in ("log-volume", "effective clusters", "covered by", "farther off than half"):
+    for word in ("log-volume", "effective clusters", "covered by", "farther off than half", "width of its kernel"):
         assert word in told
     assert main(["select", out, "--budget", "much"]) == 1
     assert "expected, for example, 10%" in capsys.readouterr().err

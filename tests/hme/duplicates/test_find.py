@@ -89,6 +89,12 @@ def test_motions_too_short_for_anchors_are_no_trouble():
     assert find([*ORIGINALS, ORIGINALS[0].slice(0, 2), ORIGINALS[0].slice(0, 8)]).is_empty()
 
 
+def test_the_limit_grows_with_motion_and_never_beyond_a_third_of_it():
+    options = DuplicateOptions(threshold=0.012, stretch=0.06, least_motion=3.0)
+    assert options.limit(1.0) == pytest.approx(np.hypot(0.012, 0.06))
+    assert options.limit(0.03) == pytest.approx(0.01) and options.limit(0.0) == 0
+
+
 def test_the_threshold_decides():
     copy = noisy(ORIGINALS[0], 0.02)
     assert len(find([*ORIGINALS, copy])) == 1

@@ -86,4 +86,7 @@ def test_copies_of_one_that_is_left_out_are_proposed_with_their_place():
     one = proposed.row(0, named=True)
     assert (one["a"], one["b"], one["mirrored"], one["tempo"]) == (0, 1, True, 0.5)
     assert one["other_s"] == pytest.approx(3 + one["time_s"] / 2)
+    late = table(pair(0, 2, (2, 10), (0, 4), "retimed"), pair(1, 2, (3, 8), (0, 5)))
+    one = unfinished(late, judge(late, np.array([10.0, 9, 5]), np.array([0, 1, 2]))).row(0, named=True)
+    assert one["other_s"] == pytest.approx(3 + (one["time_s"] - 2) / 2) and 2 <= one["time_s"] <= 10
     assert unfinished(pl.concat([pairs, table(pair(0, 1, (0, 10), (3, 8)))]), told).is_empty()
