@@ -24,6 +24,9 @@ WITHHELD = "withheld"
 WHOLE_WEIGHT = 8.0
 """How much more it counts that a part as a whole is as full as the others than that it is in a unit's strata. Strata too small for
 all parts to have some of them would else leave the small parts short."""
+MOST_FILL = 2.0
+"""A unit counts as filling what a part is to hold of a stratum so many times over at most. Strata of one or two units, which cannot be
+divided, would else all go to the largest part."""
 LARGE = 0.02
 """Units with a larger share of the frames are dealt out first, the largest at the beginning."""
 
@@ -88,7 +91,9 @@ class _Fill:
     def best(self, unit: int) -> int:
         """The part that would be the least full with it: in its strata, and as a whole."""
         columns, frames = self._rows(unit)
-        after = self.filled[:, columns] + frames * self.per_frame[:, columns]
+        more = frames * self.per_frame[:, columns]
+        more[:, :-1] = np.minimum(more[:, :-1], MOST_FILL)
+        after = self.filled[:, columns] + more
         weight = frames / frames[-1]
         weight[-1] = WHOLE_WEIGHT
         return int(self.parts[(after @ weight).argmin()])

@@ -7,7 +7,16 @@ import polars as pl
 import pytest
 
 from corpus.errors import MotionloomError
-from hme.cluster import Clusters, default_count, describe, fit_clusters, read_clusters, stability, write_clusters
+from hme.cluster import (
+    Clusters,
+    _most_common,
+    default_count,
+    describe,
+    fit_clusters,
+    read_clusters,
+    stability,
+    write_clusters,
+)
 
 
 def blobs(count: int, each: int, *, seed: int = 0, apart: float = 20.0) -> tuple[np.ndarray, np.ndarray]:
@@ -109,3 +118,9 @@ def test_centres_and_table_of_two_runs_are_told_apart(space):
         read_clusters(space)
     table = pl.read_parquet(space.path("clusters.parquet"))
     assert table.columns == ["segment", "cluster", "distance"]
+
+
+def test_the_most_common_labels_are_shares_of_all_segments_named_or_not():
+    rows = pl.DataFrame({"cluster": [0] * 8, "label": ["walk"] * 4 + ["run"] * 2 + ["", "jump"]})
+    told = rows.group_by("cluster").agg(labels=_most_common("label", 2))
+    assert told["labels"].to_list() == ["walk 50 %, run 25 %"]

@@ -34,7 +34,7 @@ def test_shares_are_met_as_a_whole_and_in_every_stratum(segments):
 
 
 def test_shares_are_met_as_a_whole_where_every_unit_is_a_stratum_of_its_own():
-    """No stratum can be divided; one part after another must take whole ones."""
+    """No stratum can be divided: each goes to one part as a whole."""
     frames, alone = np.random.default_rng(0).integers(50, 900, 400), np.arange(400)
     order = np.random.default_rng(1).integers(0, 2**63, 400).astype(np.uint64)
     dealt = deal(alone, alone, frames, order, SplitOptions((0.8, 0.1, 0.1)))
