@@ -180,6 +180,7 @@ def test_the_tail_is_what_is_missing_to_the_goal(corpus):
     ]
     assert ask(corpus, "tail", hours=1200 / HOUR).table["missing_hours"].sum() == hours(700)
     assert said(150 / HOUR) in answer.line
+    assert f"half of 2 clusters holds {said(700 / HOUR)} of {said(1700 / HOUR)} (41.2%)" in answer.line
 
 
 def test_a_cluster_is_told_by_its_medoid_labels_and_traits(corpus):

@@ -176,6 +176,16 @@ def test_clusters_are_divided_evenly_where_there_are_some(compared, tmp_path, mo
     assert all({"train", "validation"} <= set(parts) for parts in of_cluster)
 
 
+def test_the_longer_is_kept_then_the_cleaner_then_the_first_by_name():
+    measures = {"foot_slide": np.array([0.3, 0.1, 0.0, 0.1, 0.1]), "penetration": np.array([0.0, 0.0, 0.02, 0.0, 0.0])}
+    made_up = SimpleNamespace(
+        measure=measures.__getitem__,
+        kept=pl.DataFrame({"segment": ["a", "d", "b", "c", "e"]}),
+        frames=np.array([100, 100, 100, 100, 101]),
+    )
+    assert module.rank_of(made_up).tolist() == [4, 2, 3, 1, 0]
+
+
 def test_a_split_needs_duplicates_to_be_known(built, tmp_path):
     with pytest.raises(MotionloomError, match="loom dedup"):
         split(Corpus.open(Path(shutil.copytree(built, tmp_path / "corpus"))))
