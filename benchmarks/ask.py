@@ -85,7 +85,7 @@ def cases(corpus: Path, other: Path) -> list[tuple[str, str, dict[str, Any]]]:
         **{name: {"against": other} for name in ("coverage", "novelty", "drift")},
     }  # fmt: skip
     found = [(name, name, given.get(name, {})) for name in QUESTIONS]
-    scope = {"licence": "cc by"}
+    scope = {"licence": "CC BY-NC 4.0"}
     return [
         *found,
         ("hours by source and cluster", "hours", {"by": "source-cluster"}),
