@@ -28,6 +28,11 @@ class ShardRows:
         """Numbers of a column, (S,) or (S, width), as a view of the file."""
         return numbers_of(self.table.column(name).chunk(0)) if len(self.table) else self._empty(name)
 
+    def tells_of(self, segments: pa.Array) -> bool:
+        """Are the rows about just these segments, in this order?"""
+        own = self.table.column("segment").combine_chunks()
+        return len(own) == len(segments) and own.cast(segments.type).equals(segments)
+
     def _empty(self, name: str) -> np.ndarray:
         kind = self.table.schema.field(name).type
         if pa.types.is_fixed_size_list(kind):
@@ -58,7 +63,7 @@ def read_shard_rows(path: Path, *, checksums: bool = False) -> ShardRows:
     except (OSError, pa.ArrowException) as error:
         raise MotionloomError(f"{path} is damaged or not there ({error}): run `loom embed` again.") from None
     metadata = table.schema.metadata or {}
-    if _MADE_BY not in metadata or table.column(0).num_chunks > 1:
+    if _MADE_BY not in metadata or table.schema.names[:1] != ["segment"] or table.column(0).num_chunks > 1:
         raise MotionloomError(f"{path} is not a file of rows about segments: delete it and run `loom embed` again.")
     if checksums and f"{_checksum(table):08x}".encode() != metadata.get(_CHECKSUM):
         raise MotionloomError(f"{path}: its bytes do not fit its checksum; delete it and run `loom embed` again.")

@@ -114,8 +114,7 @@ def read_parts(corpus: Corpus, folder: Path) -> tuple[ShardRows, ...]:
     names = corpus.kept["segment"].to_arrow()
     start = 0
     for shard, part, count in zip(corpus.shard_ids, parts, counts.tolist(), strict=True):
-        told = part.table.column("segment").combine_chunks()
-        if len(told) != count or not told.cast(names.type).equals(names.slice(start, count)):
+        if not part.tells_of(names.slice(start, count)):
             raise MotionloomError(f"{folder / shard}.arrow tells of other segments than the catalog: run `{COMMAND}`.")
         start += count
     return parts
@@ -157,10 +156,15 @@ def default_id(corpus: Corpus) -> str:
     path = hme_folder(corpus) / "default.json"
     try:
         return str(json.loads(path.read_text())["hme_id"])
-    except FileNotFoundError:
-        raise MotionloomError(f"{corpus.path} is not embedded yet: run `{COMMAND} {corpus.path}`.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MotionloomError(f"{path} is damaged ({error!r}). Known embedders: {', '.join(ids(corpus))}.") from None
+        gone = isinstance(error, FileNotFoundError)
+        if len(known := ids(corpus)) > 1:
+            raise MotionloomError(
+                f"{path} is {'gone' if gone else f'damaged ({error!r})'}. Known embedders: {', '.join(known)}: make one the default "
+                f"by `{COMMAND} {corpus.path} --embedder {path.parent / known[0] / 'embedder.npz'}`."
+            ) from None
+        what = "is not embedded yet" if gone else f"does not say by which embedder ({path} is damaged)"
+        raise MotionloomError(f"{corpus.path} {what}: run `{COMMAND} {corpus.path}`.") from None
 
 
 def set_default(corpus: Corpus, hme_id: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from corpus.catalog import Corpus
@@ -121,14 +122,15 @@ def embed_shard(task: dict[str, Any]) -> dict[str, Any]:
     names, rows, lengths = kept_of(shard)
     folder = Path(task["folder"])
     vectors = folder / task["hme_id"] / "shards" / f"{task['shard']}.arrow"
-    if not _is_whole(vectors, task["hme_id"]):
+    segments = pa.array(names, pa.string())
+    if not _is_whole(vectors, task["hme_id"], segments):
         embedder = _embedder(folder / task["hme_id"] / "embedder.npz", task["hme_id"])
         motions = [
             RobotMotion(shard.qpos[row : row + count], task["fps"]) for row, count in zip(rows, lengths, strict=True)
         ]
         write_shard_rows(vectors, names, as_columns(embedder.embed(motions)), made_by=task["hme_id"])
     measured = folder / "traits" / f"{task['shard']}.arrow"
-    if not _is_whole(measured, traits.VERSION):
+    if not _is_whole(measured, traits.VERSION, segments):
         # Kept segments lie end to end, and nothing else lies in a shard.
         found = traits.measure_traits(G1, shard.qpos, shard.contact.astype(bool), lengths, fps=task["fps"])
         write_shard_rows(measured, names, found, made_by=traits.VERSION)
@@ -151,7 +153,7 @@ def _choose(corpus: Corpus, embedder: str | Path | None, *, refit: bool, sample:
     """The id of the embedder to use, saved beside the corpus, and whether it was fitted now."""
     known = ids(corpus)
     if embedder is None and not refit and known:
-        return default_id(corpus), False
+        return _default(corpus, known), False
     config = PRESETS.get(str(embedder or "spectrum"))
     if config is None:
         path = Path(embedder or "")
@@ -165,20 +167,35 @@ def _choose(corpus: Corpus, embedder: str | Path | None, *, refit: bool, sample:
             return same[-1], False
         chosen, fitted = fit(_sample(corpus, sample, seed), config), True
     path = hme_folder(corpus) / chosen.hme_id / "embedder.npz"
-    if not path.exists():
+    if not _holds(path, chosen.hme_id):
         path.parent.mkdir(parents=True, exist_ok=True)
         chosen.save(path)
     set_default(corpus, chosen.hme_id)
     return chosen.hme_id, fitted
 
 
-def _is_of(corpus: Corpus, hme_id: str, config: Any) -> bool:
+def _default(corpus: Corpus, known: list[str]) -> str:
+    """Where a run was killed before it said which it is, the only one there is."""
     try:
-        found = load_embedder(Space(corpus, hme_id).path("embedder.npz"))
-    except MotionloomError as error:  # damaged, or of an older method: another is fitted
+        return default_id(corpus)
+    except MotionloomError:
+        if len(known) != 1:
+            raise
+        set_default(corpus, known[0])
+        return known[0]
+
+
+def _is_of(corpus: Corpus, hme_id: str, config: Any) -> bool:
+    path = Space(corpus, hme_id).path("embedder.npz")
+    return _holds(path, hme_id) and getattr(load_embedder(path), "config", None) == config
+
+
+def _holds(path: Path, hme_id: str) -> bool:
+    try:
+        return path.exists() and load_embedder(path).hme_id == hme_id
+    except MotionloomError as error:
         log.warning("%s", error)
         return False
-    return getattr(found, "config", None) == config
 
 
 def _sample(corpus: Corpus, count: int, seed: int) -> Sequence[RobotMotion]:
@@ -192,15 +209,20 @@ def _sample(corpus: Corpus, count: int, seed: int) -> Sequence[RobotMotion]:
 
 def _missing(corpus: Corpus, hme_id: str) -> Iterator[str]:
     folder = hme_folder(corpus)
-    for shard in corpus.shard_ids:
+    names, start = corpus.kept["segment"], 0
+    counts = np.bincount(corpus.shard_of, minlength=len(corpus.shard_ids)).tolist()
+    for shard, count in zip(corpus.shard_ids, counts, strict=True):
         vectors, measured = folder / hme_id / "shards" / f"{shard}.arrow", folder / "traits" / f"{shard}.arrow"
-        if not (_is_whole(vectors, hme_id) and _is_whole(measured, traits.VERSION)):
+        own = names.slice(start, count).to_arrow()
+        start += count
+        if not (_is_whole(vectors, hme_id, own) and _is_whole(measured, traits.VERSION, own)):
             yield shard
 
 
-def _is_whole(path: Path, made_by: str) -> bool:
+def _is_whole(path: Path, made_by: str, segments: pa.Array) -> bool:
+    """Is there a file, made by this, about just these segments?"""
     try:
-        return path.exists() and read_shard_rows(path).made_by == made_by
+        return path.exists() and (rows := read_shard_rows(path)).made_by == made_by and rows.tells_of(segments)
     except MotionloomError as error:
         log.warning("%s", error)
         return False

@@ -256,3 +256,39 @@ def test_any_dask_cluster_embeds_the_same(out, tmp_path, dask_processes):
     dask_processes.worker()
     assert embed.embed(out, cluster=Cluster(dask_processes.address)).complete
     assert arrow_files(out) == arrow_files(other)
+
+
+def test_a_run_killed_before_it_named_the_default_goes_on(out):
+    done = embed.embed(out, cluster=INLINE)
+    (out / "hme" / "default.json").unlink()
+    again = embed.embed(out, cluster=INLINE)
+    assert (again.hme_id, again.fitted, again.done_count) == (done.hme_id, False, 0)
+    assert default_id(Corpus.open(out)) == done.hme_id
+
+
+def test_of_several_embedders_none_becomes_the_default_unasked(out):
+    embed.embed(out, cluster=INLINE)
+    embed.embed(out, "published", cluster=INLINE)
+    (out / "hme" / "default.json").write_text("{")
+    with pytest.raises(MotionloomError, match=r"make one the default by `loom embed .* --embedder"):
+        embed.embed(out, cluster=INLINE)
+    known = ids(Corpus.open(out))[0]
+    assert embed.embed(out, out / "hme" / known / "embedder.npz", cluster=INLINE).hme_id == known
+
+
+def test_a_damaged_embedder_is_found_again(out):
+    done = embed.embed(out, cluster=INLINE)
+    path = out / "hme" / done.hme_id / "embedder.npz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200])
+    assert embed.embed(out, refit=True, cluster=INLINE).hme_id == done.hme_id
+    assert Space.open(Corpus.open(out)).embedder.hme_id == done.hme_id
+
+
+def test_a_file_about_other_segments_is_made_again(out):
+    embed.embed(out, cluster=INLINE)
+    expected = Space.open(Corpus.open(out)).vectors.copy()
+    one, other, *_ = [path for path in arrow_files(out) if "/shards/" in path]
+    shutil.copy(out / one, out / other)
+    assert embed.embed(out, cluster=INLINE).done_count == 1
+    np.testing.assert_array_equal(Space.open(Corpus.open(out)).vectors, expected)
