@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import zipfile
 import zlib
@@ -13,6 +14,10 @@ import numpy as np
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write(temporary path)` make a file, and put it in place by one rename once it is safe on the disk."""
+    if not path.name or path.is_dir():  # "." has no name
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", str(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
     temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     try:
         write(temporary)

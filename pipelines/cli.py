@@ -28,14 +28,17 @@ INTERRUPTED = 130
 MENDABLE = (
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
     errno.ENOTDIR,
     errno.EISDIR,
     errno.EEXIST,
+    errno.ENOENT,
+    errno.ENAMETOOLONG,
 )
-"""What a system says where a disk is full or a place may not be written: nothing that a traceback would tell more of."""
+"""What a system says where a disk is full or a place may not be written, or is none: nothing that a traceback would tell more of."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in MENDABLE:
             raise
-        print(f"loom: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
+        where = error.filename or ("the disk" if error.strerror else "")
+        print("loom: " + ": ".join(filter(None, (str(where), error.strerror or str(error)))), file=sys.stderr)
         return 1
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from corpus.errors import MotionloomError
 from hme.cluster import Clusters, default_count, fit_clusters, read_clusters, write_clusters
 from hme.space import Space, hme_folder
 from pipelines.place import locked
+
+log = logging.getLogger(__name__)
 
 
 def cluster_corpus(
@@ -16,15 +20,26 @@ def cluster_corpus(
     Centres that there are already are kept, and new segments assigned to them, unless another `count`, or `refit`, is asked for.
     """
     with locked(hme_folder(space.corpus)):
-        path = space.path("clusters.npz")
-        if path.exists() and not refit and (count is None or Clusters.load(path).count == count):
-            clusters = Clusters.load(path)
+        clusters = None if refit else _there(space)
+        if clusters is not None and (count is None or clusters.count == count):
             try:
                 read_clusters(space)
             except MotionloomError:  # the corpus has grown, or a run was killed between the two files
                 write_clusters(space, clusters)
             return clusters, False
-        wanted = count or default_count(len(space.vectors))
+        wanted = default_count(len(space.vectors)) if count is None else count
         clusters = fit_clusters(space.vectors, wanted, hme_id=space.hme_id, seed=seed)
         write_clusters(space, clusters)
         return clusters, True
+
+
+def _there(space: Space) -> Clusters | None:
+    """Those there are; none where their file is damaged: others are found then, as by `refit`."""
+    path = space.path("clusters.npz")
+    if not path.exists():
+        return None
+    try:
+        return Clusters.load(path)
+    except MotionloomError as error:
+        log.warning("%s", error)
+        return None

@@ -51,7 +51,7 @@ def add_running_options(parser: argparse.ArgumentParser) -> None:
     """Where and how tasks run: what `running_options` reads."""
     _add_cache(parser)
     add = parser.add_argument
-    add("--workers", type=_positive, metavar="N", help="processes on this machine (default: one per core)")
+    add("--workers", type=positive, metavar="N", help="processes on this machine (default: one per core)")
     add("--scheduler", default="local", metavar="local|tcp://…", help="where tasks run: here, or a Dask scheduler")
     add(
         "--worker-memory",
@@ -66,7 +66,7 @@ def add_rehearse_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--frames", type=_number, required=True, metavar="N", help="size of the corpus, as in 2e9")
     add("--clips", type=_number, metavar="N", help="in how many clips (default: one for every 400 frames)")
-    add("--cores", type=_positive, default=1000, metavar="N", help="of the cluster to reckon for (default 1000)")
+    add("--cores", type=positive, default=1000, metavar="N", help="of the cluster to reckon for (default 1000)")
     add("--frames-per-core-second", type=_rate, metavar="F", help="default: measured by a small build, here and now")
     add("--work", type=Path, default=Path(tempfile.gettempdir()), metavar="DIR", help="where temporary files may lie")
     add("--keep", action="store_true", help="leave them there")
@@ -184,10 +184,18 @@ def place(text: str) -> Path | str:
     return text if "://" in text else Path(text)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def seed(text: str) -> int:
+    """What all generators of random numbers take."""
+    value = int(text)
+    if not 0 <= value < 1 << 32:
+        raise argparse.ArgumentTypeError("must be from 0 to 4294967295")
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from html import escape
 
 import numpy as np
@@ -15,6 +16,8 @@ from hme.cluster import describe
 from hme.space import Space, hme_folder
 from pipelines.ask import QUESTIONS, ask
 from pipelines.html import scatter, section, table
+
+log = logging.getLogger(__name__)
 
 POINTS = 3000
 """Most segments on the map."""
@@ -33,13 +36,17 @@ ANSWER_NOTE = "`loom ask CORPUS QUESTION` gives each with its table, by source o
 
 
 def alike_sections(corpus: Corpus) -> list[str]:
-    """Empty where the corpus is not embedded."""
+    """Empty where the corpus is not embedded; without what is not of the corpus as it is now."""
     if not (hme_folder(corpus) / "default.json").exists():
         return []
-    space = Space.open(corpus)
-    sections = [section("What is alike", _map(space), MAP_NOTE)]
-    if space.path("clusters.parquet").exists():
-        sections.append(section("What it is about", _clusters(space), CLUSTER_NOTE))
+    sections = []
+    try:
+        space = Space.open(corpus)
+        sections.append(section("What is alike", _map(space), MAP_NOTE))
+        if space.path("clusters.parquet").exists():
+            sections.append(section("What it is about", _clusters(space), CLUSTER_NOTE))
+    except MotionloomError as error:
+        log.warning("the report lacks a part: %s", error)
     sections.append(section("Asked of it", _answers(corpus), ANSWER_NOTE))
     return sections
 

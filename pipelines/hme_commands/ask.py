@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipelines.options import place
+from pipelines.options import place, positive
 
 OWN = ("by", "set", "frames", "hours", "number", "against", "clip", "file", "count")
 """Options that questions take; which takes which is told by `loom ask`."""
@@ -20,13 +20,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     own = parser.add_argument_group("options of questions").add_argument
     own("--by", metavar="WHAT", help="hours: by source, licence, cluster or source-cluster (default source)")
     own("--set", action="append", metavar="NAME=VALUE", help="what-if: another limit, as in gate.foot_slide_limit=0.2")
-    own("--frames", type=int, action="append", metavar="N", help="windows: a length of windows; may be repeated")
+    own("--frames", type=positive, action="append", metavar="N", help="windows: a length of windows; may be repeated")
     own("--hours", type=float, metavar="H", help="tail: hours that every cluster should have")
     own("--number", type=int, metavar="K", help="cluster: which one")
     own("--against", type=place, metavar="OTHER", help="coverage, novelty, drift: another corpus")
     own("--clip", metavar="NAME", help="like: a clip's key or path, or a segment's name")
     own("--file", type=Path, metavar="PATH", help="like, novelty: a file of motion; novelty: also a folder of them")
-    own("--count", type=int, metavar="N", help="like: how many (default 10)")
+    own("--count", type=positive, metavar="N", help="like: how many (default 10)")
     add("--licence", metavar="NAME", help="only clips under this licence, named in full")
     add("--source", metavar="NAME", help="only clips of this source")
     add("--hme", metavar="ID", help="by which embedder (default: the corpus's default)")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.console import print_table
-from pipelines.options import add_corpus
+from pipelines.options import add_corpus, positive
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--spec", type=Path, metavar="FILE", help="policies, shares and cap from a TOML or JSON file instead")
     add("--cap", type=float, metavar="N", help="no window more than N times as often as if all came equally often")
-    add("--window", type=int, default=64, metavar="N", help="frames of a window (default 64)")
+    add("--window", type=positive, default=64, metavar="N", help="frames of a window (default 64)")
     add("--selection", metavar="NAME", help="only what `loom select` chose under this name")
     add("--unique", action="store_true", help="of near-duplicates only the one that `loom dedup` keeps")
     add("--split", metavar="NAME", help="only this part of `loom split`, as in train")
@@ -55,8 +55,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--feedback", type=Path, metavar="FILE", help="where a tracker failed, for the policy adaptive")
     add("--hme", metavar="ID", help="clusters of which embedder (default: the corpus's default)")
-    add("--steps", type=int, metavar="N", help="tell of a run of so many batches (default: the corpus's frames once)")
-    add("--batch-size", type=int, default=1024, metavar="B", help="windows of a batch of all ranks (default 1024)")
+    add(
+        "--steps",
+        type=positive,
+        metavar="N",
+        help="tell of a run of so many batches (default: the corpus's frames once)",
+    )
+    add("--batch-size", type=positive, default=1024, metavar="B", help="windows of a batch of all ranks (default 1024)")
     add(
         "--most-ratio",
         type=float,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from math import isfinite
 
 from pipelines.console import print_table
-from pipelines.options import add_corpus, place
+from pipelines.options import add_corpus, place, positive, seed
 
 TITLES = {
     "spread": "spread (geometric mean of σ)",
@@ -28,8 +28,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--against", type=place, metavar="OTHER", help="another corpus, embedded by the same embedder: what has either?"
     )
-    add("--sample", type=int, default=10_000, metavar="N", help="vectors of a sample, at most (default 10000)")
-    add("--seed", type=int, default=0, metavar="N", help="of the samples (default 0)")
+    add("--sample", type=positive, default=10_000, metavar="N", help="vectors of a sample, at most (default 10000)")
+    add("--seed", type=seed, default=0, metavar="N", help="of the samples (default 0)")
     add("--hme", metavar="ID", help="by which embedder's vectors (default: the corpus's default)")
 
 

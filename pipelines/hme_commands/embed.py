@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pipelines.console import in_hours
-from pipelines.options import add_running_options, place
+from pipelines.options import add_running_options, place, positive, seed
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +19,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="spectrum (the default where there is none yet), spectrum-2, published, or a file of a trained one",
     )
     add("--refit", action="store_true", help="find statistics anew; vectors by the old ones stay beside the new")
-    add("--sample", type=int, default=5000, metavar="N", help="segments to find them on (default 5000)")
-    add("--seed", type=int, default=0, metavar="N", help="which ones (default 0)")
+    add("--sample", type=positive, default=5000, metavar="N", help="segments to find them on (default 5000)")
+    add("--seed", type=seed, default=0, metavar="N", help="which ones (default 0)")
     add_running_options(parser)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipelines.options import add_corpus
+from pipelines.options import add_corpus, positive, seed
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -25,9 +25,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="windows to draw, as a multiple of those there are (default 5)",
     )
-    add("--steps", type=int, metavar="N", help="how many batches, instead of epochs")
-    add("--batch-size", type=int, default=1024, metavar="N", help="windows (default 1024); fewer for small corpora")
-    add("--seed", type=int, default=0, metavar="N", help="of weights and windows (default 0)")
+    add("--steps", type=positive, metavar="N", help="how many batches, instead of epochs")
+    add(
+        "--batch-size", type=positive, default=1024, metavar="N", help="windows (default 1024); fewer for small corpora"
+    )
+    add("--seed", type=seed, default=0, metavar="N", help="of weights and windows (default 0)")
     add("--device", default="cpu", metavar="NAME", help="where to train: cpu (default), cuda")
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 
 from pipelines.console import in_hours, print_table
-from pipelines.options import add_corpus
+from pipelines.options import add_corpus, seed
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_corpus(parser)
     add = parser.add_argument
-    add("--budget", required=True, metavar="10%%|'10%% of hours'|25h|5000", help="how much to choose, of what is kept")
+    add("--budget", required=True, metavar="10%|'10% of hours'|25h|5000", help="how much to choose, of what is kept")
     add("--name", default="default", metavar="NAME", help="of the selection's file (default: default)")
     add("--alpha", type=float, default=0.99, metavar="A", help="1: by distance alone, 0: by complexity (default 0.99)")
     add("--min-score", type=float, metavar="S", help="leave out what scores less in physics, 0 to 100; 90 is usual")
@@ -19,7 +19,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--source", action="append", default=[], metavar="NAME", help="only of this source; may be repeated")
     add("--licence", action="append", default=[], metavar="TEXT", help="only under this licence; may be repeated")
     add("--unique", action="store_true", help="without the near-duplicates that `loom dedup` found")
-    add("--seed", type=int, default=0, metavar="N", help="of the parts that a large corpus is divided into (default 0)")
+    add(
+        "--seed", type=seed, default=0, metavar="N", help="of the parts that a large corpus is divided into (default 0)"
+    )
     add("--hme", metavar="ID", help="by which embedder's vectors (default: the corpus's default)")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipelines.console import counted, in_hours, print_table
-from pipelines.options import add_corpus
+from pipelines.options import add_corpus, seed
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +13,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     about = "of the frames, for training, validation and test (default 0.9 0.05 0.05)"
     add("--shares", type=float, nargs=3, default=(0.9, 0.05, 0.05), metavar="SHARE", help=about)
-    add("--seed", type=int, default=0, metavar="N", help="which motions go where (default 0)")
+    add("--seed", type=seed, default=0, metavar="N", help="which motions go where (default 0)")
     add("--hme", metavar="ID", help="of which embedder clusters are divided evenly (default: the corpus's default)")
     add("--anew", action="store_true", help="deal everything out again, though it is split already")
 
