@@ -58,10 +58,13 @@ def read_segment_table(
 def read_about(path: Path, *, command: str) -> dict[str, str]:
     """Its metadata: "shards", "hme" and what else was said when it was written."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        schema = pq.read_schema(path)
     except FileNotFoundError:
         raise MotionloomError(f"There is no {path} yet: run `{command}` first.") from None
     except (OSError, pa.ArrowException) as error:
         raise MotionloomError(f"{path} is damaged ({error}): delete it and run `{command}` again.") from None
+    metadata = schema.metadata or {}
+    if _SHARDS not in metadata or "segment" not in schema.names:
+        raise MotionloomError(f"{path} is no table about a corpus's segments: delete it and run `{command}` again.")
     prefix = b"motionloom."
     return {key[len(prefix) :].decode(): value.decode() for key, value in metadata.items() if key.startswith(prefix)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
 from hme.fold_shards import folded_traits
 from hme.space import default_id, hme_folder
+from hme.tables import read_about
 
-TABLES = ("clusters", "duplicates", "split")
-"""Parquet files beside a corpus that become views where they exist."""
+log = logging.getLogger(__name__)
+
+COMMANDS = {"clusters": "cluster", "duplicates": "dedup", "split": "split"}
+"""Parquet files beside a corpus that become views where they exist, and who makes them."""
+TABLES = tuple(COMMANDS)
 VIEWS = ("clips", "segments", "kept", "traits", *TABLES)
 LOCKS = (
     "temp_directory=''",
@@ -33,12 +38,16 @@ def query(corpus: Corpus, text: str, *, hme: str | None = None) -> pl.DataFrame:
     """
     duckdb = _duckdb()
     with duckdb.connect(":memory:") as base:
-        _open(base, corpus, hme)
         try:
+            _open(base, corpus, hme)
             statements = duckdb.extract_statements(text)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise MotionloomError("Expected one SELECT: this reads a corpus's tables and does nothing else.")
             return pl.DataFrame(base.sql(statements[0].query).to_arrow_table())
+        except RuntimeError as error:  # DuckDB's word for ctrl-C; its errors are others
+            if isinstance(error, duckdb.Error) or "interrupted" not in str(error).lower():
+                raise
+            raise KeyboardInterrupt from None
         except duckdb.Error as error:
             known = base.execute("select view_name from duckdb_views() where not internal order by 1").fetchall()
             names = ", ".join(name for (name,) in known)
@@ -76,6 +85,8 @@ def _files(corpus: Corpus, hme: str | None) -> dict[str, Path]:
     for name in TABLES:
         there = [place / f"{name}.parquet" for place in (folder, *own) if (place / f"{name}.parquet").exists()]
         files |= {name: there[0]} if there else {}
+        if there and read_about(there[0], command=f"loom {COMMANDS[name]}").get("shards", "").encode() != corpus.stamp:
+            log.warning("%s is of the corpus as it was: run `loom %s` again", there[0], COMMANDS[name])
     return files
 
 

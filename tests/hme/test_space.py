@@ -97,3 +97,11 @@ def test_a_table_of_the_wrong_length_or_embedder_is_refused(space):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(MotionloomError, match="damaged"):
         read_segment_table(space.corpus, path, command="loom x")
+
+
+def test_a_file_of_another_kind_is_no_table(space):
+    path = space.path("clusters.parquet")
+    pl.DataFrame({"a": [1]}).write_parquet(path)
+    with pytest.raises(MotionloomError, match="no table about a corpus's segments: delete it and run `loom cluster`"):
+        read_segment_table(space.corpus, path, command="loom cluster")
+    path.unlink()

@@ -101,3 +101,11 @@ def test_without_duckdb_the_error_names_the_extra(corpus, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
     with pytest.raises(MotionloomError, match=r"motionloom\[sql\]"):
         sql.query(corpus, "select 1")
+
+
+def test_a_damaged_table_is_told_in_a_line(tmp_path):
+    opened = write_embedding(write_catalog(tmp_path / "corpus"))
+    write_tables(opened)
+    (opened.path / "hme" / "split.parquet").write_bytes(b"PAR1")
+    with pytest.raises(MotionloomError, match="delete it and run `loom split` again"):
+        sql.query(opened, "select count(*) from kept")
