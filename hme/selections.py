@@ -54,8 +54,8 @@ def names(space: Space) -> list[str]:
 
 
 def selection_path(space: Space, name: str) -> Path:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
         raise MotionloomError(
-            f"A selection named {name!r}: letters, digits, points, dashes and underscores are allowed."
+            f"A selection named {name!r}: letters, digits, points, dashes and underscores are allowed, 100 at most."
         )
     return space.path("selections", f"{name}.parquet")

@@ -123,6 +123,8 @@ def balance(
     Clusters, vectors and masks are those of the embedder `hme_id`, or of the corpus's default one. `feedback` is a file that
     `AdaptiveBins.save` wrote; `score` is the one of `hme.physics_score.PRESETS` that the policy `quality` takes.
     """
+    if window < 1:
+        raise MotionloomError(f"Windows of {window} frames: should be at least 1.")
     known = _Known(corpus, hme_id)
     pool = known.pool(spec, window, known.mask(allowed), feedback, score)
     plan = spec.plan(pool)
@@ -215,7 +217,11 @@ class _Known:
         if allowed.unique:
             mask &= unique_segments(self.corpus)
         if allowed.split is not None:
-            mask &= read_split(self.corpus)["split"].to_numpy() == allowed.split
+            split = read_split(self.corpus)["split"]
+            if allowed.split not in split.unique():
+                known = ", ".join(split.unique().sort())
+                raise MotionloomError(f"No segment lies in the part {allowed.split!r}. Known: {known}.")
+            mask &= (split == allowed.split).to_numpy()
         if allowed.licences:
             licence = self.corpus.of_clips("licence").fill_null("")
             if unknown := sorted(set(allowed.licences) - set(licence.unique())):

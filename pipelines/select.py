@@ -38,7 +38,12 @@ class Budget:
         """From "10%" or "10% of segments", "10% of hours", "25h", "5000"."""
         if found := re.fullmatch(r"([0-9.]+)\s*(%|h|)(?:\s*of (segments|hours))?", text.strip()):
             number, unit, of = found.groups()
-            if number.count(".") <= 1 and number != "." and float(number) > 0 and (unit == "%" or of is None):
+            if (
+                number.count(".") <= 1
+                and number != "."
+                and 0 < float(number) < math.inf
+                and (unit == "%" or of is None)
+            ):
                 if unit == "%":
                     return cls(float(number) / 100, "share of hours" if of == "hours" else "share")
                 return cls(float(number), "hours" if unit else "segments")

@@ -218,6 +218,8 @@ def _density(pool: Pool, options: InverseDensity) -> Float[np.ndarray, " S"]:
     """Among the windows that may be drawn."""
     vectors = pool.need("vectors", "the segments' vectors: run `loom embed` first")
     among = np.flatnonzero(pool.windows > 0)
+    if options.seed < 0:
+        raise MotionloomError(f"seed {options.seed}: should be a number of at least 0.")
     rng = np.random.default_rng(options.seed)
     chance = pool.windows[among] / pool.windows.sum()
     sample = rng.choice(among, min(options.sample, len(among)), replace=False, p=chance)

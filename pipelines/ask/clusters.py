@@ -25,7 +25,7 @@ def tail(asked: Asked, *, hours: float | None = None) -> Answer:
     cluster = rows["cluster"].to_numpy()
     held = np.bincount(cluster, rows["frames"].to_numpy(), count) / asked.fps / 3600
     goal = float(held.mean()) if hours is None else hours
-    if goal < 0:
+    if not goal >= 0:
         raise MotionloomError(f"Clusters of {goal:g} hours? Name a number of at least 0.")
     table = pl.DataFrame({
         "cluster": np.arange(count), "segments": np.bincount(cluster, minlength=count), "hours": held,

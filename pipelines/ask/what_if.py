@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,6 +63,8 @@ def _limits(texts: Sequence[str], known: dict[str, float]) -> dict[str, float]:
             found[measure] = float(value)
         except ValueError:
             raise MotionloomError(f"{text!r}: expected {name}=NUMBER.") from None
+        if math.isnan(found[measure]):
+            raise MotionloomError(f"{text!r}: expected {name}=NUMBER.")
     return found
 
 

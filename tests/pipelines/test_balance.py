@@ -131,6 +131,18 @@ def test_what_is_not_there_is_told(corpus, tmp_path, allowed, why):
     assert why in str(error.value) and not (tmp_path / "plan.parquet").exists()
 
 
+def test_a_part_of_the_split_that_is_none_names_those_that_are(corpus, tmp_path):
+    write_masks(corpus)
+    with pytest.raises(MotionloomError, match=r"No segment lies in the part 'trian'. Known: "):
+        balance(corpus, parse_spec(["uniform"]), tmp_path / "plan.parquet", window=64, allowed=Allowed(split="trian"))
+
+
+def test_windows_of_no_frame_are_refused(corpus, tmp_path):
+    with pytest.raises(MotionloomError, match="should be at least 1"):
+        balance(corpus, parse_spec(["uniform"]), tmp_path / "plan.parquet", window=0)
+    assert not (tmp_path / "plan.parquet").exists()
+
+
 @pytest.mark.parametrize("preset", ["contact", "published"])
 def test_quality_goes_by_the_physics_score(corpus, tmp_path, preset):
     traits = read_traits(corpus)

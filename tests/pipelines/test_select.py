@@ -66,7 +66,7 @@ def test_a_budget_is_of_segments_or_of_hours(space, text, count):
     assert len(select_corpus(space, Budget.parse(text), name="some").selection.order) == count
 
 
-@pytest.mark.parametrize("text", ["", "ten", "0%", "-5%", "5h of hours", "1.2.3", ".", "5 %%"])
+@pytest.mark.parametrize("text", ["", "ten", "0%", "-5%", "5h of hours", "1.2.3", ".", "5 %%", "9" * 400])
 def test_another_budget_is_refused(text):
     with pytest.raises(MotionloomError, match="expected, for example, 10%"):
         Budget.parse(text)
@@ -108,6 +108,8 @@ def test_a_selection_that_is_not_there_names_those_that_are(space):
         read_selection(space, "fifth")
     with pytest.raises(MotionloomError, match="letters, digits"):
         select_corpus(space, Budget.parse("10%"), name="../tenth")
+    with pytest.raises(MotionloomError, match="100 at most"):
+        select_corpus(space, Budget.parse("10%"), name="a" * 101)
 
 
 def test_a_corpus_that_has_grown_asks_for_a_new_selection(tmp_path):
