@@ -12,7 +12,7 @@ import pyarrow as pa
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
 from hme.fold_shards import folded_traits
-from hme.space import default_id, hme_folder
+from hme.space import default_id, hme_folder, ids
 from hme.tables import read_about
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def query(corpus: Corpus, text: str, *, hme: str | None = None) -> pl.DataFrame:
             statements = duckdb.extract_statements(text)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise MotionloomError("Expected one SELECT: this reads a corpus's tables and does nothing else.")
-            return pl.DataFrame(base.sql(statements[0].query).to_arrow_table())
+            return _frame(base.sql(statements[0].query).to_arrow_table())
         except RuntimeError as error:  # DuckDB's word for ctrl-C; its errors are others
             if isinstance(error, duckdb.Error) or "interrupted" not in str(error).lower():
                 raise
@@ -52,6 +52,22 @@ def query(corpus: Corpus, text: str, *, hme: str | None = None) -> pl.DataFrame:
             known = base.execute("select view_name from duckdb_views() where not internal order by 1").fetchall()
             names = ", ".join(name for (name,) in known)
             raise MotionloomError(f"{error} Tables: {names}.") from None
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    """Names that come twice, as of `select *` from a join, get a number."""
+    names: list[str] = []
+    for name in table.column_names:
+        free = (f"{name}_{number}" for number in range(1, table.num_columns + 1))
+        names.append(next(one for one in free if one not in table.column_names) if name in names else name)
+        while names.count(names[-1]) > 1:
+            names[-1] += "_"
+    try:
+        return pl.DataFrame(table.rename_columns(names))
+    except pl.exceptions.PolarsError as error:
+        raise MotionloomError(
+            f"The answer has a column that cannot be shown: {error} Cast it to text or number."
+        ) from None
 
 
 def _duckdb() -> Any:
@@ -81,6 +97,8 @@ def _open(base: Any, corpus: Corpus, hme: str | None) -> None:
 def _files(corpus: Corpus, hme: str | None) -> dict[str, Path]:
     files = {name: corpus.path / "catalog" / f"{name}-00000.parquet" for name in ("clips", "segments")}
     folder = hme_folder(corpus)
+    if hme and hme not in ids(corpus):
+        raise MotionloomError(f"{corpus.path} has no embedder {hme}. Known: {', '.join(ids(corpus))}.")
     own = [folder / (hme or default_id(corpus))] if hme or (folder / "default.json").exists() else []
     for name in TABLES:
         there = [place / f"{name}.parquet" for place in (folder, *own) if (place / f"{name}.parquet").exists()]

@@ -118,7 +118,13 @@ def test_other_limits_judge_by_the_stored_measures(corpus, limits, then, gained,
 
 
 def test_what_the_measures_cannot_tell_is_refused(corpus):
-    for text in ("cut.min_s=2", "gate.speed=1", "gate.foot_slide_limit=often", "gate.foot_slide_limit=nan", "'; drop table"):
+    for text in (
+        "cut.min_s=2",
+        "gate.speed=1",
+        "gate.foot_slide_limit=often",
+        "gate.foot_slide_limit=nan",
+        "'; drop table",
+    ):
         with pytest.raises(MotionloomError, match="foot_slide_limit"):
             ask(corpus, "what-if", set=[text])
 

@@ -109,3 +109,15 @@ def test_a_damaged_table_is_told_in_a_line(tmp_path):
     (opened.path / "hme" / "split.parquet").write_bytes(b"PAR1")
     with pytest.raises(MotionloomError, match="delete it and run `loom split` again"):
         sql.query(opened, "select count(*) from kept")
+
+
+def test_a_name_that_comes_twice_gets_a_number(corpus):
+    found = sql.query(corpus, "select 1 as a, 2 as b, 3 as a, 4 as a")
+    assert found.row(0) == (1, 2, 3, 4) and found.columns[:3] == ["a", "b", "a_1"] and len(set(found.columns)) == 4
+
+
+def test_what_no_table_holds_and_unknown_embedders_are_told_in_a_line(corpus):
+    with pytest.raises(MotionloomError, match="cannot be shown"):
+        sql.query(corpus, "select interval 1 day")
+    with pytest.raises(MotionloomError, match=r"no embedder nope. Known: "):
+        sql.query(corpus, "select 1", hme="nope")
