@@ -58,10 +58,9 @@ def _frame(table: pa.Table) -> pl.DataFrame:
     """Names that come twice, as of `select *` from a join, get a number."""
     names: list[str] = []
     for name in table.column_names:
-        free = (f"{name}_{number}" for number in range(1, table.num_columns + 1))
-        names.append(next(one for one in free if one not in table.column_names) if name in names else name)
-        while names.count(names[-1]) > 1:
-            names[-1] += "_"
+        taken = {*names, *table.column_names}
+        free = (f"{name}_{number}" for number in range(1, len(taken) + 2))
+        names.append(next(one for one in free if one not in taken) if name in names else name)
     try:
         return pl.DataFrame(table.rename_columns(names))
     except pl.exceptions.PolarsError as error:
