@@ -48,6 +48,12 @@ def folded_vectors(corpus: Corpus, hme_id: str, *, write: bool = True) -> Folded
     )
 
 
+def forget(corpus: Corpus, hme_id: str) -> None:
+    """Delete what was folded from shards' vectors and traits, some of which are others now."""
+    for path in ("traits.arrow", "trait_sums.arrow", f"{hme_id}/vectors.arrow"):
+        (hme_folder(corpus) / path).unlink(missing_ok=True)
+
+
 def fold_all(corpus: Corpus, hme_id: str) -> None:
     """Bring all that questions read up to date."""
     for make in (fold.facts, fold.kept, fold.clip_keys, folded_traits, trait_sums):

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Bool, Float
 
 from corpus.catalog import Corpus
@@ -130,6 +132,16 @@ def damage(corpus: Corpus) -> Iterator[str]:
     for path in sorted(hme_folder(corpus).glob("*/shards/*.arrow")) + sorted(hme_folder(corpus).glob("traits/*.arrow")):
         try:
             read_shard_rows(path, checksums=True)
+        except MotionloomError as error:
+            yield str(error)
+    for path in sorted(hme_folder(corpus).rglob("*.parquet")):
+        try:
+            pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            yield f"{path} is damaged ({error}): delete it and make it again."
+    if (hme_folder(corpus) / "default.json").exists():
+        try:
+            default_id(corpus)
         except MotionloomError as error:
             yield str(error)
 

@@ -25,7 +25,7 @@ from corpus.remote.bucket import is_url
 from corpus.store import Shard
 from hme import traits
 from hme.embedder import Embedder, load_embedder
-from hme.fold_shards import fold_all
+from hme.fold_shards import fold_all, forget
 from hme.shard_rows import read_shard_rows, write_shard_rows
 from hme.space import Space, as_columns, default_id, hme_folder, ids, set_default
 from hme.spectrum import PRESETS, fit
@@ -99,6 +99,8 @@ def embed(
             tasks = _tasks(corpus, place, cache, hme_id, todo)
             ran = executor.run(embed_shard, tasks, cluster=cluster, handling=HANDLING, on_result=results.append)
         missing = tuple(sorted(set(todo) - {result["shard"] for result in results}))
+        if results:
+            forget(corpus, hme_id)
         if not missing:
             fold_all(corpus, hme_id)
     return Embedded(

@@ -13,6 +13,10 @@ OWN = ("by", "set", "frames", "hours", "number", "against", "clip", "file", "cou
 """Options that questions take; which takes which is told by `loom ask`."""
 
 
+MOST_COLUMNS = 12
+"""A table with more is printed row by row, a column to a line."""
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("out", nargs="?", type=place, metavar="CORPUS", help="a corpus: a folder or s3://bucket/folder")
@@ -73,7 +77,12 @@ def show(table, rows: int) -> None:
 
     numeric = [name for name, kind in table.schema.items() if kind.is_numeric()]
     cells = [[_cell(value) for value in row] for row in table.head(max(rows, 0)).rows()]
-    print_table(table.columns, cells, numeric=numeric)
+    if table.width > MOST_COLUMNS:
+        for number, row in enumerate(cells):
+            print(f"{'' if number == 0 else chr(10)}row {number}")
+            print_table(["column", "value"], [list(pair) for pair in zip(table.columns, row, strict=True)])
+    else:
+        print_table(table.columns, cells, numeric=numeric)
     if len(table) > rows:
         print(f"… and {len(table) - max(rows, 0):,} more rows (--rows, --csv, --parquet)")
 

@@ -292,3 +292,34 @@ def test_a_file_about_other_segments_is_made_again(out):
     shutil.copy(out / one, out / other)
     assert embed.embed(out, cluster=INLINE).done_count == 1
     np.testing.assert_array_equal(Space.open(Corpus.open(out)).vectors, expected)
+
+
+def test_what_was_folded_from_a_shard_is_forgotten_when_it_is_made_again(out):
+    from hme.fold_shards import folded_vectors
+    from hme.shard_rows import write_shard_rows
+
+    hme_id = embed.embed(out, cluster=INLINE).hme_id
+    corpus = Corpus.open(out)
+    path = Space.open(corpus).path("shards", f"{corpus.shard_ids[0]}.arrow")
+    whole, rows = path.read_bytes(), read_shard_rows(path)
+    columns = {name: rows.column(name) for name in rows.table.column_names if name != "segment"}
+    wrong = columns | {"vector": columns["vector"] + 1}
+    write_shard_rows(path, rows.table["segment"].to_pylist(), wrong, made_by=hme_id)
+    (out / "hme" / hme_id / "vectors.arrow").unlink()
+    assert folded_vectors(corpus, hme_id).column("vector")[0, 0] == wrong["vector"][0, 0]
+    path.unlink()
+    embed.embed(out, cluster=INLINE)
+    assert path.read_bytes() == whole
+    assert folded_vectors(corpus, hme_id).column("vector")[0, 0] == columns["vector"][0, 0]
+
+
+@pytest.mark.parametrize("name", ["clusters.parquet", "../default.json", "../duplicates.parquet"])
+def test_verify_opens_every_table(out, capsys, name):
+    embed.embed(out, cluster=INLINE)
+    assert cli.main(["cluster", str(out), "--clusters", "2"]) == 0
+    assert cli.main(["dedup", str(out), "--scheduler", "inline"]) == 0
+    assert cli.main(["verify", str(out)]) == 0
+    path = Space.open(Corpus.open(out)).path(name).resolve()
+    path.write_bytes(path.read_bytes()[:-9])
+    assert cli.main(["verify", str(out)]) == 1
+    assert path.name in capsys.readouterr().err

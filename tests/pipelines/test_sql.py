@@ -121,3 +121,13 @@ def test_what_no_table_holds_and_unknown_embedders_are_told_in_a_line(corpus):
         sql.query(corpus, "select interval 1 day")
     with pytest.raises(MotionloomError, match=r"no embedder nope. Known: "):
         sql.query(corpus, "select 1", hme="nope")
+
+
+def test_a_wide_table_is_printed_row_by_row(corpus, capsys):
+    assert cli.main(["sql", str(corpus.path), "select * from kept order by segment limit 2"]) == 0
+    told = capsys.readouterr().out
+    assert "row 0\n" in told and "row 1\n" in told
+    for name in corpus.kept["segment"].sort()[:2]:
+        assert f"segment            {name}" in told or any(
+            line.split() == ["segment", name] for line in told.splitlines()
+        )
