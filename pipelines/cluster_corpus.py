@@ -13,22 +13,24 @@ log = logging.getLogger(__name__)
 
 
 def cluster_corpus(
-    space: Space, count: int | None = None, *, seed: int = 0, refit: bool = False
+    space: Space, count: int | None = None, *, seed: int | None = None, refit: bool = False
 ) -> tuple[Clusters, bool]:
     """The clusters, written beside the corpus, and whether their centres were found now.
 
-    Centres that there are already are kept, and new segments assigned to them, unless another `count`, or `refit`, is asked for.
+    Centres that there are already are kept, and new segments assigned to them, unless another
+    `count` or `seed`, or `refit`, is asked for.
     """
     with locked(hme_folder(space.corpus)):
         clusters = None if refit else _there(space)
-        if clusters is not None and (count is None or clusters.count == count):
+        if clusters is not None and count in (None, clusters.count) and seed in (None, clusters.seed):
             try:
                 read_clusters(space)
             except MotionloomError:  # the corpus has grown, or a run was killed between the two files
                 write_clusters(space, clusters)
             return clusters, False
-        wanted = default_count(len(space.vectors)) if count is None else count
-        clusters = fit_clusters(space.vectors, wanted, hme_id=space.hme_id, seed=seed)
+        before = clusters.count if clusters is not None else default_count(len(space.vectors))
+        wanted = before if count is None else count
+        clusters = fit_clusters(space.vectors, wanted, hme_id=space.hme_id, seed=seed or 0)
         write_clusters(space, clusters)
         return clusters, True
 

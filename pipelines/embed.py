@@ -93,14 +93,13 @@ def embed(
         results: list[dict[str, Any]] = []
         ran = executor.Summary()
         if todo:
+            forget(corpus, hme_id)
             log.info("%d of %d shards to embed by %s", len(todo), len(corpus.shard_ids), hme_id)
             if cluster.scheduler == "local":
                 cluster = replace(cluster, workers=min(cluster.workers or default_workers(), len(todo)))
             tasks = _tasks(corpus, place, cache, hme_id, todo)
             ran = executor.run(embed_shard, tasks, cluster=cluster, handling=HANDLING, on_result=results.append)
         missing = tuple(sorted(set(todo) - {result["shard"] for result in results}))
-        if results:
-            forget(corpus, hme_id)
         if not missing:
             fold_all(corpus, hme_id)
     return Embedded(
@@ -165,8 +164,9 @@ def _choose(corpus: Corpus, embedder: str | Path | None, *, refit: bool, sample:
     else:
         same = [] if refit else [hme_id for hme_id in known if _is_of(corpus, hme_id, config)]
         if same:
-            set_default(corpus, same[-1])
-            return same[-1], False
+            chosen_id = next((hme_id for hme_id in same if hme_id == _default_or_none(corpus)), same[-1])
+            set_default(corpus, chosen_id)
+            return chosen_id, False
         chosen, fitted = fit(_sample(corpus, sample, seed), config), True
     path = hme_folder(corpus) / chosen.hme_id / "embedder.npz"
     if not _holds(path, chosen.hme_id):
@@ -185,6 +185,13 @@ def _default(corpus: Corpus, known: list[str]) -> str:
             raise
         set_default(corpus, known[0])
         return known[0]
+
+
+def _default_or_none(corpus: Corpus) -> str | None:
+    try:
+        return default_id(corpus)
+    except MotionloomError:
+        return None
 
 
 def _is_of(corpus: Corpus, hme_id: str, config: Any) -> bool:

@@ -12,7 +12,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_corpus(parser)
     add = parser.add_argument
     add("--clusters", type=positive, metavar="K", help="how many (default: by the number of segments, at most 384)")
-    add("--seed", type=seed, default=0, metavar="N", help="of the random starts (default 0)")
+    add("--seed", type=seed, metavar="N", help="of the random starts (default 0, or that of the clusters there are)")
     add("--hme", metavar="ID", help="of which embedder (default: the corpus's default)")
     add("--refit", action="store_true", help="find the centres anew though there are some")
     add("--stability", action="store_true", help="tell how much clusters change with seeds and subsamples")

@@ -122,6 +122,7 @@ def test_presets_and_files_stand_beside_each_other(out, tmp_path):
     assert embed.embed(out, tmp_path / "mine.npz", cluster=INLINE).hme_id == other.hme_id
     again = embed.embed(out, "spectrum", refit=True, sample=3, seed=7, cluster=INLINE)
     assert again.fitted and again.hme_id not in (default, other.hme_id)
+    assert embed.embed(out, "spectrum", cluster=INLINE).hme_id == again.hme_id
 
 
 def test_a_corpus_embedded_by_an_older_method_is_refitted(out, monkeypatch):
@@ -229,6 +230,8 @@ def test_clusters_are_kept_as_the_corpus_grows_and_found_anew_when_asked(out, tm
     assert "3 clusters (there already)" in capsys.readouterr().out
     assert (out / "hme" / default_id(Corpus.open(out)) / "clusters.npz").read_bytes() == centres
     assert cli.main(["cluster", str(out), "--clusters", "2"]) == 0
+    assert "2 clusters (found)" in capsys.readouterr().out
+    assert cli.main(["cluster", str(out), "--seed", "5"]) == 0
     assert "2 clusters (found)" in capsys.readouterr().out
     assert cli.main(["cluster", str(out), "--clusters", "1000"]) == 1
     assert "name a number from 1 to" in capsys.readouterr().err
