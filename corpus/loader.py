@@ -116,7 +116,7 @@ def open_windows(
     if weights is None:
         weights = Plan.by_windows(corpus.frames, max(window, 1))
     elif isinstance(weights, str | Path):
-        weights = load_plan(Path(weights), corpus)
+        weights = load_plan(Path(weights), corpus, window=window)
     plan = weights if isinstance(weights, Plan) else Plan(weights)
     share = {"window": window, "batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size}
     if mode == "rotating" or (mode == "auto" and not epochs and _corpus_bytes(corpus) > _room(corpus)):

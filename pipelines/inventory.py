@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from corpus.store import verify_shard
 from hme.tables import read_about
 from pipelines import plan
 
+log = logging.getLogger(__name__)
+
 
 def ledger_of(out: Path) -> tuple[Ledger, float]:
     """How the corpus's number of frames is made up; and its frame rate [Hz]."""
@@ -28,7 +31,11 @@ def ledger_of(out: Path) -> tuple[Ledger, float]:
 def _copies(out: Path) -> pl.LazyFrame | None:
     """Kept segments that are copies of others; None where not all have been compared."""
     path = out / "hme" / "duplicates.parquet"
-    if not path.exists() or read_about(path, command="loom dedup").get("shards") != catalog.stamp_of(out).decode():
+    try:
+        if not path.exists() or read_about(path, command="loom dedup").get("shards") != catalog.stamp_of(out).decode():
+            return None
+    except MotionloomError as error:
+        log.warning("%s", error)
         return None
     return pl.scan_parquet(path, glob=False).filter(~pl.col("keeper")).select("segment")
 

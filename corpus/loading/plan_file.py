@@ -95,13 +95,18 @@ def read_plan(path: Path) -> PlanFile:
     return found
 
 
-def load_plan(path: Path, corpus: Corpus, *, allow_new: bool = False) -> Plan:
+def load_plan(path: Path, corpus: Corpus, *, allow_new: bool = False, window: int | None = None) -> Plan:
     """The plan for this corpus as it is now.
 
     Raises `MotionloomError` where the file is damaged or of another corpus; and where the corpus has grown since, for then its
     new segments would silently never be drawn. `allow_new` says that they should not be: the old ones keep their weights.
+    Warns where the plan was made for windows of another length than `window`: what it told of exposure does not hold then.
     """
     found = read_plan(path)
+    if window is not None and (meant := found.policy.get("window", window)) != window:
+        log.warning(
+            "%s was made for windows of %s frames, these have %d: groups' shares will differ", path, meant, window
+        )
     if found.stamp == corpus.stamp and len(found.names) == len(corpus.frames):
         return found.plan
     row = _rows_of(corpus.kept["segment"], pl.Series(found.names))

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
                          f"{frames / total:.2%}"])  # fmt: skip
     columns = ["part", "units", "segments", "hours", "share"]
     print_table(columns, rows, numeric=columns[1:])
-    evenly = "source and cluster" if done.by_cluster else "source (there are no clusters yet)"
+    evenly = "source and cluster" if done.by_cluster else "source alone (no clusters to go by)"
     print(f"divided evenly by {evenly}; {done.kept_count:,} segments stay where they were")
     bare = [
         name

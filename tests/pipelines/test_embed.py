@@ -326,3 +326,11 @@ def test_verify_opens_every_table(out, capsys, name):
     path.write_bytes(path.read_bytes()[:-9])
     assert cli.main(["verify", str(out)]) == 1
     assert path.name in capsys.readouterr().err
+
+
+def test_a_damaged_side_table_does_not_keep_the_ledger_from_being_told(out, caplog, capsys):
+    assert cli.main(["dedup", str(out), "--scheduler", "inline"]) == 0
+    (out / "hme" / "duplicates.parquet").write_bytes(b"no table")
+    capsys.readouterr()
+    assert cli.main(["info", str(out)]) == 0
+    assert "near-duplicates have not been looked for" in capsys.readouterr().out and "loom dedup" in caplog.text

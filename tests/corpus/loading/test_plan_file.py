@@ -146,3 +146,12 @@ def test_a_plan_of_another_length_is_not_written(corpus, tmp_path):
         with pytest.raises(MotionloomError, match=why):
             save_plan(plan, tmp_path / "plan.parquet", corpus)
     assert not list(Path(tmp_path).glob("*.parquet"))
+
+
+def test_windows_of_another_length_than_the_plan_was_made_for_are_told(corpus, tmp_path, caplog):
+    path = tmp_path / "plan.parquet"
+    save_plan(Plan(np.ones(len(corpus.frames))), path, corpus, policy={"window": 32})
+    load_plan(path, corpus, window=32)
+    assert not caplog.messages
+    load_plan(path, corpus, window=64)
+    assert "made for windows of 32 frames, these have 64" in caplog.text
