@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -25,31 +23,25 @@ import numpy as np
 from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
-from threadpoolctl import threadpool_limits
 
-from benchmarks.build import MOTIONS, lay_out
+from benchmarks.bandai import Clips, built, labelled, parser, rounded, workplace
 from benchmarks.hme_autoencoder import autoencoder_figures
 from benchmarks.hme_measures import (
     CLUSTERS,
     TEMPI,
-    Clips,
     Moves,
     information,
     invariances,
     rate,
     recall,
-    stability,
     tempo_error,
 )
-from corpus.catalog import Corpus
-from corpus.motion import CORPUS_FPS, RobotMotion, velocity
+from corpus.motion import RobotMotion, velocity
 from corpus.quality import Gate
 from corpus.segment import CutOptions
-from corpus.sources.bvh import BANDAI_NAME
-from hme.cluster import fit_clusters
+from hme.cluster import fit_clusters, stability
 from hme.features import GRAVITY, features
 from hme.spectrum import PRESETS, fit
-from pipelines.build import build
 from pipelines.recipe import Recipe
 
 ASSIGN_CLUSTERS, ASSIGN_VECTORS = 384, 200_000
@@ -63,12 +55,11 @@ EVERYTHING = replace(
 
 def main() -> None:
     options = _parser().parse_args()
-    logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory(prefix="motionloom-bench-") as name, threadpool_limits(1):
-        work = Path(name)
-        lay_out(options.motions, work / "bvh", 10_000)
-        kept = labelled(built(work / "bvh", work / "kept", Recipe()))
-        uncut = labelled(built(work / "bvh", work / "uncut", EVERYTHING))
+    with workplace(options.motions) as work:
+        kept, uncut = (
+            labelled(built(work / "bvh", work / name, recipe))
+            for name, recipe in (("kept", Recipe()), ("uncut", EVERYTHING))
+        )
         recalls, informed = told_apart(kept)
         recalls_uncut, _ = told_apart(uncut)
         spectrum = fit(kept.motions)
@@ -84,7 +75,7 @@ def main() -> None:
             **{f"{name}_invariance": moved[name][0] for name in ("yaw_translation", "phase_shift", "rate")},
             "retarget_noise": moved["noise"][0],
             "tempo_ratio_error": max(tempo.values()),
-            "cluster_stability": stability(found.vectors),
+            "cluster_stability": stability(found.vectors, CLUSTERS).seeds,
             "spectrum_frames_per_core_second": rate(lambda: spectrum.embed(kept.motions), kept.frame_count),
             "assign_vectors_per_core_second": assign_rate(found.vectors),
             "yaw_translation_worst": moved["yaw_translation"][1],
@@ -96,7 +87,7 @@ def main() -> None:
     show(recalls, informed, recalls_uncut, {"spectrum": moved, **trained.moved}, tempo)
     counts = {"clips": len(kept.motions), "clips_uncut": len(uncut.motions), "frames": kept.frame_count}
     beside = figures_beside(options.motions) if options.all else {}
-    print(json.dumps({**{name: float(f"{value:.4g}") for name, value in figures.items()}, **counts, **beside}))
+    print(json.dumps({**rounded(figures), **counts, **beside}))
 
 
 BESIDE = ("hme_duplicates", "hme_selection", "hme_balance")
@@ -114,41 +105,6 @@ def figures_beside(motions: Path) -> dict[str, float]:
         print(f"\nbenchmarks.{name}\n{done.stdout}", flush=True)
         found |= json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def built(motions: Path, out: Path, recipe: Recipe) -> Corpus:
-    outcome = build({"bvh": motions}, out, recipe, scheduler="inline")
-    if not outcome.complete:
-        raise SystemExit("The build failed:\n" + "\n".join(failure.trace for failure in outcome.failures))
-    return Corpus.open(out)
-
-
-def labelled(corpus: Corpus) -> Clips:
-    """Of every clip with kept segments the longest run of them, and what its name says."""
-    clips = corpus.clips.select("clip", "recording").collect()
-    name_of = dict(zip(clips["clip"], clips["recording"], strict=True))
-    rows = corpus.kept.with_row_index("number").sort("clip", "start")
-    motions, names = [], []
-    for (clip,), group in rows.group_by("clip", maintain_order=True):
-        runs = touching(group["number"].to_list(), group["start"].to_list(), group["frames"].to_list())
-        parts = [[corpus.motion(number).qpos for number in run] for run in runs]
-        longest = max(parts, key=lambda part: sum(map(len, part)))
-        motions.append(RobotMotion(np.concatenate(longest), CORPUS_FPS))
-        names.append(BANDAI_NAME.fullmatch(name_of[clip]))
-    assert all(names), "the archive holds other files than Bandai-Namco's"
-    content, style = (np.array([name[part] for name in names if name]) for part in ("content", "style"))
-    return Clips(motions, content, style)
-
-
-def touching(numbers: list[int], starts: list[int], lengths: list[int]) -> list[list[int]]:
-    """Segments in groups of which each begins where the one before ends."""
-    runs = [[numbers[0]]]
-    for i in range(1, len(numbers)):
-        if starts[i] == starts[i - 1] + lengths[i - 1]:
-            runs[-1].append(numbers[i])
-        else:
-            runs.append([numbers[i]])
-    return runs
 
 
 # Controls and measures
@@ -220,13 +176,12 @@ def show(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.hme", description="What the embedding knows.")
-    parser.add_argument("--motions", type=Path, default=MOTIONS, help="archive or folder with Bandai-Namco's BVH files")
+    made = parser("hme", "What the embedding knows.")
     text = (
         "run benchmarks.hme_duplicates, hme_selection, hme_balance and ask too, and join their last lines (8 minutes)"
     )
-    parser.add_argument("--all", action="store_true", help=text)
-    return parser
+    made.add_argument("--all", action="store_true", help=text)
+    return made
 
 
 if __name__ == "__main__":

@@ -11,21 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
-from benchmarks.build import MOTIONS, lay_out
-from benchmarks.hme_measures import TEMPI, Clips, Moves, information, invariances, recall, tempo_error
+from benchmarks.bandai import Clips, built, labelled, parser, rounded, workplace
+from benchmarks.hme_measures import TEMPI, Moves, information, invariances, recall, tempo_error
 from hme.embedding import Embedding
 from hme.periodic.training import Training, train_on
-from pipelines.recipe import Recipe
 
 TRAINING = Training(batch_size=256)
 
@@ -65,28 +60,23 @@ def autoencoder_figures(kept: Clips, seed: int = 0) -> Outcome:
 
 
 def main() -> None:
-    from benchmarks.hme import built, labelled
-
     options = _parser().parse_args()
-    logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory(prefix="motionloom-bench-") as name, threadpool_limits(1):
-        lay_out(options.motions, Path(name) / "bvh", 10_000)
-        kept = labelled(built(Path(name) / "bvh", Path(name) / "kept", Recipe()))
+    with workplace(options.motions) as work:
+        kept = labelled(built(work / "bvh", work / "kept"))
         outcomes = [autoencoder_figures(kept, seed) for seed in range(options.seeds)]
     for seed, outcome in enumerate(outcomes):
-        print(f"seed {seed}:", {key: float(f"{value:.4g}") for key, value in outcome.figures.items()})
+        print(f"seed {seed}:", rounded(outcome.figures))
         for view, moves in outcome.moved.items():
             print(f"  {view}:", ", ".join(f"{change} {median:.2g}" for change, (median, _, _) in moves.items()))
     rows = {key: [outcome.figures[key] for outcome in outcomes] for key in outcomes[0].figures}
-    told = {key: {"mean": float(f"{np.mean(row):.4g}"), "least": float(f"{min(row):.4g}")} for key, row in rows.items()}
+    told = {key: rounded({"mean": float(np.mean(row)), "least": min(row)}) for key, row in rows.items()}
     print(json.dumps(told))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.hme_autoencoder", description="What training adds.")
-    parser.add_argument("--motions", type=Path, default=MOTIONS, help="archive or folder with Bandai-Namco's BVH files")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings, each from its own seed")
-    return parser
+    made = parser("hme_autoencoder", "What training adds.")
+    made.add_argument("--seeds", type=int, default=3, help="trainings, each from its own seed")
+    return made
 
 
 if __name__ == "__main__":

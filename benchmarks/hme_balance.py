@@ -9,11 +9,7 @@ windows by the loader from the plans' files. Gini: of the frames drawn per clust
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,17 +19,16 @@ import numpy as np
 from jaxtyping import Int
 from rich.console import Console
 from rich.table import Table
-from threadpoolctl import threadpool_limits
 
-from benchmarks.build import MOTIONS, lay_out
-from benchmarks.hme import CLUSTERS, built
-from benchmarks.hme_measures import kmeans
+from benchmarks.bandai import built, parser, print_figures, workplace
+from benchmarks.hme_measures import CLUSTERS
 from corpus.catalog import Corpus
 from corpus.loader import batches
 from corpus.loading.plan_file import save_plan
 from corpus.loading.sampler import Sampler
 from corpus.loading.sampling_plan import Plan, bin_count
 from corpus.loading.starts import starts_in_bins
+from hme.cluster import fit_clusters
 from hme.sampling.adaptive import AdaptiveBins
 from hme.sampling.density import neighbour_density
 from hme.sampling.exposure import Exposure, effective_share
@@ -41,7 +36,6 @@ from hme.sampling.mixing import in_bins
 from hme.sampling.policies import Pool
 from hme.sampling.policy_spec import parse_spec
 from hme.spectrum import fit
-from pipelines.recipe import Recipe
 
 WINDOW, BATCH, STEPS = 64, 1024, 100
 PLANS: dict[str, tuple[str, ...]] = {
@@ -62,27 +56,23 @@ VECTORS = 50_000
 
 
 def main() -> None:
-    options = _parser().parse_args()
-    logging.disable(logging.WARNING)
-    with threadpool_limits(1):
-        found = figures(options.motions)
+    options = parser("hme_balance", "Do balanced plans balance?").parse_args()
+    with workplace(options.motions) as work:
+        found = figures(work)
     show(found)
     named = {
         "balance_gini_natural": found["plans"]["natural"]["gini"],
         "balance_gini_balanced": found["plans"]["balanced"]["gini"],
         **{name: value for name, value in found.items() if name != "plans"},
     }
-    print(json.dumps({name: float(f"{value:.4g}") for name, value in named.items()}))
+    print_figures(named)
 
 
-def figures(motions: Path = MOTIONS) -> dict[str, Any]:
+def figures(work: Path) -> dict[str, Any]:
     """`plans`: by name, what each really shows; and the cost of drawing."""
-    with tempfile.TemporaryDirectory(prefix="motionloom-bench-") as name:
-        work = Path(name)
-        lay_out(motions, work / "bvh", 10_000)
-        corpus = built(work / "bvh", work / "corpus", Recipe())
-        pool = pool_of(corpus)
-        plans = {name: drawn_by(corpus, pool, texts, work / "plan.parquet") for name, texts in PLANS.items()}
+    corpus = built(work / "bvh", work / "kept")
+    pool = pool_of(corpus)
+    plans = {name: drawn_by(corpus, pool, texts, work / "plan.parquet") for name, texts in PLANS.items()}
     counts = {"segments": len(corpus.frames), "clusters": CLUSTERS, "windows": STEPS * BATCH}
     return {"plans": plans, **draws(), **counts}
 
@@ -91,7 +81,7 @@ def pool_of(corpus: Corpus) -> Pool:
     """Everything that policies ask for; a tracker fails three times in four in the ten smallest clusters."""
     segments = [corpus.motion(number) for number in range(len(corpus.frames))]
     vectors = fit(segments).embed(segments).vectors
-    cluster = np.asarray(kmeans(vectors, CLUSTERS).labels_, np.int64)
+    cluster = fit_clusters(vectors, CLUSTERS, hme_id="").assign(vectors)[0].astype(np.int64)
     tail = np.argsort(np.bincount(cluster, corpus.frames))[:10]
     feedback, rng = AdaptiveBins(corpus.frames, window=WINDOW), np.random.default_rng(0)
     owner = np.repeat(np.arange(len(corpus.frames)), feedback.count)
@@ -194,12 +184,6 @@ def _seconds(make: Callable[[int], Any], number: int) -> float:
     for step in range(50 * number, 50 * number + 50):
         make(step)
     return time.perf_counter() - start
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.hme_balance", description="Do balanced plans balance?")
-    parser.add_argument("--motions", type=Path, default=MOTIONS, help="archive or folder with Bandai-Namco's BVH files")
-    return parser
 
 
 if __name__ == "__main__":

@@ -11,10 +11,6 @@ it names are copies; a split at random. The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
-import tempfile
 import time
 from pathlib import Path
 
@@ -23,11 +19,8 @@ import polars as pl
 from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
-from threadpoolctl import threadpool_limits
 
-from benchmarks.build import MOTIONS, lay_out
-from benchmarks.hme import built, labelled
-from benchmarks.hme_measures import Clips
+from benchmarks.bandai import Clips, built, labelled, parser, print_figures, workplace
 from benchmarks.planted import Planted, in_the_mirror, plant, recut
 from corpus.catalog import Corpus
 from corpus.motion import CORPUS_FPS, RobotMotion
@@ -38,7 +31,6 @@ from hme.duplicates.keepers import judge
 from hme.duplicates.traces import STEP, Anchors, find_anchors, fit_basis, traces
 from hme.spectrum import fit
 from hme.split import SplitOptions, deal, leakage, units
-from pipelines.recipe import Recipe
 
 ASKED = ("exact", "mirrored", "retimed", "noisy", "chunk")
 EACH = 300
@@ -50,19 +42,16 @@ FULL_SEGMENTS, FULL_FRAMES = 5e6, 2e9
 
 
 def main() -> None:
-    options = _parser().parse_args()
-    logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory(prefix="motionloom-bench-") as name, threadpool_limits(1):
-        work = Path(name)
-        lay_out(options.motions, work / "bvh", 10_000)
-        corpus = built(work / "bvh", work / "kept", Recipe())
+    options = parser("hme_duplicates", "What is found twice.").parse_args()
+    with workplace(options.motions) as work:
+        corpus = built(work / "bvh", work / "kept")
         clips = labelled(corpus)
         told = figures(clips)
         told["recall_retargeted_chunks"], distances = retargeted_chunks(work, corpus)
         told |= costs(clips)
     console = Console(width=130)
     console.print("chunks retargeted on their own: joint distances [rad] at 10, 50, 90 %:", distances)
-    print(json.dumps({name: float(f"{value:.4g}") for name, value in told.items()}))
+    print_figures(told)
 
 
 def figures(clips: Clips, *, each: int = EACH, seed: int = 0) -> dict[str, float]:
@@ -154,7 +143,7 @@ def leaks(pairs: pl.DataFrame, clips: Clips, planted: Planted) -> tuple[int, int
 def retargeted_chunks(work: Path, corpus: Corpus) -> tuple[float, list[float]]:
     """Recall of 4-s chunks of files that were cut before they were retargeted, and distances of those found."""
     recut(work / "bvh", work / "recut", np.random.default_rng(0))
-    other = built(work / "recut", work / "rekept", Recipe())
+    other = built(work / "recut", work / "rekept")
     both = [one.motion(i) for one in (corpus, other) for i in range(one.kept.height)]
     names = [name for one in (corpus, other) for name in recordings(one)]
     count, pairs = corpus.kept.height, find(both)
@@ -230,12 +219,6 @@ def show_pairs(pairs: pl.DataFrame, clips: Clips) -> None:
         console.print(
             f"  {names}: {row['kind']}, {row['distance']:.4f} rad, {row['stop_a'] - row['start_a']:.1f} s shared"
         )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.hme_duplicates", description="What is found twice.")
-    parser.add_argument("--motions", type=Path, default=MOTIONS, help="archive or folder with Bandai-Namco's BVH files")
-    return parser
 
 
 if __name__ == "__main__":

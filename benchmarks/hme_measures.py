@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from itertools import combinations
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics import normalized_mutual_info_score
 
 from corpus import rotations
 from corpus.motion import CORPUS_FPS, RobotMotion
@@ -29,19 +28,6 @@ ROUNDS = 5
 VECTORS = {"vectors": attrgetter("vectors")}
 
 
-@dataclass(frozen=True)
-class Clips:
-    """Labelled motions, one per clip."""
-
-    motions: list[RobotMotion]
-    content: np.ndarray
-    style: np.ndarray
-
-    @property
-    def frame_count(self) -> int:
-        return sum(motion.frame_count for motion in self.motions)
-
-
 def recall(vectors: Float[np.ndarray, "S D"], content: np.ndarray, style: np.ndarray) -> float:
     """Share of clips whose nearest clip in another style has the same content."""
     apart = distances(vectors)
@@ -53,12 +39,6 @@ def recall(vectors: Float[np.ndarray, "S D"], content: np.ndarray, style: np.nda
 
 def information(vectors: Float[np.ndarray, "S D"], content: np.ndarray) -> float:
     return float(np.mean([normalized_mutual_info_score(content, clustered(vectors, seed)) for seed in SEEDS]))
-
-
-def stability(vectors: Float[np.ndarray, "S D"]) -> float:
-    """Adjusted Rand index between the clusters of two seeds, on average."""
-    labels = [clustered(vectors, seed) for seed in SEEDS]
-    return float(np.mean([adjusted_rand_score(a, b) for a, b in combinations(labels, 2)]))
 
 
 def clustered(vectors: Float[np.ndarray, "S D"], seed: int) -> np.ndarray:

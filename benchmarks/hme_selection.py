@@ -9,23 +9,16 @@ many as a large corpus has beside one another; with the usual size on made-up ve
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from rich.console import Console
 from rich.table import Table
-from threadpoolctl import threadpool_limits
 
-from benchmarks.build import MOTIONS, lay_out
-from benchmarks.hme import built
+from benchmarks.bandai import built, parser, print_figures, workplace
 from corpus.catalog import Corpus
 from corpus.g1 import G1
 from corpus.posture import postures
@@ -35,7 +28,6 @@ from hme.nearest import nearest
 from hme.physics_score import PRESETS, measure_terms, score
 from hme.select import SelectOptions, _parts, select
 from hme.spectrum import fit
-from pipelines.recipe import Recipe
 
 BUDGETS = (0.03, 0.1, 0.3)
 SHARE = 0.1
@@ -49,13 +41,10 @@ AXES, KINDS = 64, 300
 
 
 def main() -> None:
-    options = _parser().parse_args()
-    logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory(prefix="motionloom-bench-") as name, threadpool_limits(1):
-        work = Path(name)
-        lay_out(options.motions, work / "bvh", 10_000)
-        found = figures(built(work / "bvh", work / "kept", Recipe()), Console(width=140))
-    print(json.dumps({name: float(f"{value:.4g}") for name, value in found.items()}))
+    options = parser("hme_selection", "What selection reaches.").parse_args()
+    with workplace(options.motions) as work:
+        found = figures(built(work / "bvh", work / "kept"), Console(width=140))
+    print_figures(found)
 
 
 def figures(corpus: Corpus, console: Console) -> dict[str, float]:
@@ -239,12 +228,6 @@ def show_diversity(console: Console, found: Mapping[str, Diversity]) -> None:
         if np.isfinite([one.value for one in row]).all():
             told.add_row(name, *(f"{one.value:.3g} ({one.low:.3g} to {one.high:.3g})" for one in row))
     console.print(told, "")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.hme_selection", description="What selection reaches.")
-    parser.add_argument("--motions", type=Path, default=MOTIONS, help="archive or folder with Bandai-Namco's BVH files")
-    return parser
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from hme.blocks import (
     id_of,
     read_embedder,
     save_embedder,
+    take_method,
     whole_motion_blocks,
 )
 from hme.embedding import Embedding
@@ -151,10 +152,7 @@ class Autoencoder:
     @classmethod
     def load(cls, path: Path, *, device: str = "cpu") -> Autoencoder:
         config, arrays = read_embedder(path, KIND)
-        if (method := config.pop("method", None)) != METHOD:
-            raise MotionloomError(
-                f"{path} was made by method {method} of the autoencoder; this is method {METHOD}: train it anew by `loom learn`."
-            )
+        take_method(config, path, KIND, METHOD, "train it anew by `loom learn`")
         try:
             config["residual_edges_hz"] = tuple(config["residual_edges_hz"])
             weights = {name.removeprefix(_WEIGHT): array for name, array in arrays.items() if name.startswith(_WEIGHT)}

@@ -156,6 +156,12 @@ def read_embedder(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.n
     return config, arrays
 
 
+def take_method(config: dict[str, Any], path: Path, kind: str, method: int, remedy: str) -> None:
+    """Out of a config that was read; raises `MotionloomError`, which names the `remedy`, where it was made by another method."""
+    if (made_by := config.pop("method", None)) != method:
+        raise MotionloomError(f"{path} was made by method {made_by} of the {kind}; this is method {method}: {remedy}.")
+
+
 def _scale(block: Float[np.ndarray, "S B"], floor: float) -> Float[np.ndarray, " B"]:
     """By what a block is divided for unit norm on average, no number of it counting for much more than it varies."""
     deviation = block.std(0)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
+from scipy import sparse
 
 from corpus.durable import load_arrays, save_arrays
 from corpus.errors import MotionloomError
@@ -163,10 +164,9 @@ def describe(space: Space, *, labels: int = 3) -> pl.DataFrame:
 
 def _off_mean(vectors: Float[np.ndarray, "S D"], cluster: Int[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
     """Distance of each vector to the mean of its cluster."""
-    count = int(cluster.max(initial=0)) + 1
-    total = np.zeros((count, vectors.shape[1]))
-    np.add.at(total, cluster, vectors)
-    mean = total / np.maximum(np.bincount(cluster, minlength=count), 1)[:, None]
+    # A product of matrices with a one for every member: summing row by row takes a minute for five million.
+    member = sparse.csc_array((np.ones(len(cluster)), cluster, np.arange(len(cluster) + 1)))
+    mean = (member @ vectors) / np.maximum(np.bincount(cluster), 1)[:, None]
     return np.linalg.norm(vectors - mean[cluster], axis=1)
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from scipy import linalg, stats
 
 from corpus.errors import MotionloomError
+from hme.sampling.exposure import gini
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,9 @@ def moments(rows: Float[np.ndarray, "n D"]) -> dict[str, float]:
 
 def cluster_figures(label: Int[np.ndarray, " n"], weight: Float[np.ndarray, " n"], count: int) -> dict[str, float]:
     """Of the shares that clusters 0 to `count` − 1 have in the weight."""
-    share = np.sort(np.bincount(label, weight, count)) / weight.sum()
+    share = np.bincount(label, weight, count) / weight.sum()
     entropy = float(-(share * np.log(np.where(share > 0, share, 1))).sum())
-    gini = float(2 * (share * np.arange(1, count + 1)).sum() / count - (count + 1) / count)
-    return {"cluster_entropy": entropy, "effective_clusters": float(np.exp(entropy)), "cluster_gini": gini}
+    return {"cluster_entropy": entropy, "effective_clusters": float(np.exp(entropy)), "cluster_gini": gini(share)}
 
 
 def vendi(rows: Float[np.ndarray, "n D"], bandwidth: float, eigenvalues: int) -> float:

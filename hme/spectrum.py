@@ -37,6 +37,7 @@ from hme.blocks import (
     id_of,
     read_embedder,
     save_embedder,
+    take_method,
     whole_motion_blocks,
 )
 from hme.embedding import Embedding
@@ -151,10 +152,7 @@ class Spectrum:
     @classmethod
     def load(cls, path: Path) -> Spectrum:
         config, arrays = read_embedder(path, KIND)
-        if (method := config.pop("method", None)) != METHOD:
-            raise MotionloomError(
-                f"{path} was made by method {method} of the spectrum; this is method {METHOD}: run `loom embed --refit`."
-            )
+        take_method(config, path, KIND, METHOD, "run `loom embed --refit`")
         try:
             config["band_edges_hz"] = tuple(config["band_edges_hz"])
             parts = {name.removeprefix("limbs_"): array for name, array in arrays.items() if name.startswith("limbs_")}

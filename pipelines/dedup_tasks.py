@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import time
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -96,7 +95,7 @@ def load_anchors(path: Path, first: int) -> Anchors:
     """Of a shard whose first kept segment has this number."""
     try:
         arrays = load_arrays(path)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise MotionloomError(f"{path} is damaged ({error!r}): delete it and run `{COMMAND}` again.") from None
     return Anchors(arrays["motion"].astype(np.int64) + first, arrays["time_s"], arrays["prints"].astype(np.float32))
 

@@ -153,8 +153,10 @@ def kept_of(shard: Shard) -> tuple[list[str], np.ndarray, np.ndarray]:
 def _choose(corpus: Corpus, embedder: str | Path | None, *, refit: bool, sample: int, seed: int) -> tuple[str, bool]:
     """The id of the embedder to use, saved beside the corpus, and whether it was fitted now."""
     known = ids(corpus)
+    default = _default(corpus, known)
     if embedder is None and not refit and known:
-        return _default(corpus, known), False
+        set_default(corpus, default or default_id(corpus))  # the latter tells what is wrong
+        return default_id(corpus), False
     config = PRESETS.get(str(embedder or "spectrum"))
     if config is None:
         path = Path(embedder or "")
@@ -164,7 +166,7 @@ def _choose(corpus: Corpus, embedder: str | Path | None, *, refit: bool, sample:
     else:
         same = [] if refit else [hme_id for hme_id in known if _is_of(corpus, hme_id, config)]
         if same:
-            chosen_id = next((hme_id for hme_id in same if hme_id == _default_or_none(corpus)), same[-1])
+            chosen_id = default if default in same else same[-1]
             set_default(corpus, chosen_id)
             return chosen_id, False
         chosen, fitted = fit(_sample(corpus, sample, seed), config), True
@@ -176,22 +178,12 @@ def _choose(corpus: Corpus, embedder: str | Path | None, *, refit: bool, sample:
     return chosen.hme_id, fitted
 
 
-def _default(corpus: Corpus, known: list[str]) -> str:
-    """Where a run was killed before it said which it is, the only one there is."""
+def _default(corpus: Corpus, known: list[str]) -> str | None:
+    """Where a run was killed before it said which it is, the only one there is; None where nobody can say."""
     try:
         return default_id(corpus)
     except MotionloomError:
-        if len(known) != 1:
-            raise
-        set_default(corpus, known[0])
-        return known[0]
-
-
-def _default_or_none(corpus: Corpus) -> str | None:
-    try:
-        return default_id(corpus)
-    except MotionloomError:
-        return None
+        return known[0] if len(known) == 1 else None
 
 
 def _is_of(corpus: Corpus, hme_id: str, config: Any) -> bool:

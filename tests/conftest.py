@@ -24,3 +24,17 @@ def g1():
     from corpus.g1 import G1
 
     return G1
+
+
+@pytest.fixture(scope="session")
+def standing(g1):
+    """Two seconds at 50 Hz, upright on both soles, nothing moving."""
+    import numpy as np
+
+    from corpus.motion import RobotMotion
+    from corpus.posture import postures
+
+    qpos = np.zeros((100, 36))
+    qpos[:, 3] = 1.0
+    qpos[:, 2] -= postures(g1, qpos).soles[2].min()
+    return RobotMotion(qpos, 50.0)

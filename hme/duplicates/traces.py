@@ -9,7 +9,6 @@ either leaves as they are or turns round, so that a mirrored motion's fingerprin
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -96,7 +95,7 @@ class Basis:
         try:
             arrays = load_arrays(path)
             return cls(arrays["mean"], arrays["directions"], arrays["odd"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise MotionloomError(f"{path} holds no basis of fingerprints ({error!r}): delete it.") from None
 
 

@@ -7,7 +7,6 @@ often windows begin there, beside a share that falls on all windows alike.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,7 +169,7 @@ class AdaptiveBins:
             state: dict[str, Any] = {name: array if array.ndim else array.item() for name, array in arrays.items()}
             bins = cls(frames, **{name: state[name] for name in ("window", "bin_frames", "half_life")})
             bins.load_state_dict(state)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise MotionloomError(f"{path} is no feedback of a tracker, or damaged ({error!r}).") from None
         return bins
 

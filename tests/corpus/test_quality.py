@@ -23,14 +23,6 @@ SECONDS = np.arange(100) / FPS
 
 
 @pytest.fixture(scope="module")
-def standing(g1) -> RobotMotion:
-    qpos = np.zeros((100, 36))
-    qpos[:, 3] = 1.0
-    qpos[:, 2] -= postures(g1, qpos).soles[2].min()
-    return RobotMotion(qpos, FPS)
-
-
-@pytest.fixture(scope="module")
 def lying(g1, standing) -> RobotMotion:
     """On its back, the lowest part just on the floor."""
     qpos = standing.qpos.copy()

@@ -33,14 +33,6 @@ SECONDS = np.arange(100) / FPS
 
 
 @pytest.fixture(scope="module")
-def standing(g1) -> RobotMotion:
-    qpos = np.zeros((100, 36))
-    qpos[:, 3] = 1.0
-    qpos[:, 2] -= postures(g1, qpos).soles[2].min()
-    return RobotMotion(qpos, FPS)
-
-
-@pytest.fixture(scope="module")
 def model(g1):
     return mujoco.MjModel.from_xml_path(str(g1.mjcf))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +71,28 @@ def many_shards() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "SMALL_SHARD_FRAMES", 300)
         yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, motion_folder) -> Path:
+    """Six takes, and files that are none."""
+    return motion_folder(tmp_path_factory.mktemp("files") / "robot", 6)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, folder, many_shards) -> Path:
+    """The corpus of these, in several shards."""
+    from pipelines.build import build
+
+    out = tmp_path_factory.mktemp("built") / "corpus"
+    assert build({"robot": folder}, out, scheduler="inline").shard_count > 2
+    return out
+
+
+@pytest.fixture
+def out(tmp_path, built) -> Path:
+    """A copy of the corpus, to be spoiled."""
+    return Path(shutil.copytree(built, tmp_path / "corpus"))
 
 
 @pytest.fixture(scope="session")

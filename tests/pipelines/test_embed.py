@@ -27,23 +27,6 @@ pytestmark = pytest.mark.usefixtures("many_shards")
 INLINE = Cluster("inline")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, motion_folder) -> Path:
-    return motion_folder(tmp_path_factory.mktemp("files") / "robot", 6)
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory, folder, many_shards) -> Path:
-    out = tmp_path_factory.mktemp("built") / "corpus"
-    assert build({"robot": folder}, out, scheduler="inline").shard_count > 2
-    return out
-
-
-@pytest.fixture
-def out(tmp_path, built) -> Path:
-    return Path(shutil.copytree(built, tmp_path / "corpus"))
-
-
 def arrow_files(out: Path) -> dict[str, bytes]:
     """Those of the shards."""
     paths = [*(out / "hme").glob("*/shards/*.arrow"), *(out / "hme").glob("traits/*.arrow")]

@@ -21,24 +21,6 @@ from pipelines.recipe import Recipe, with_choice
 pytestmark = pytest.mark.usefixtures("many_shards")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, motion_folder) -> Path:
-    return motion_folder(tmp_path_factory.mktemp("files") / "robot", 6)
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory, folder, many_shards) -> Path:
-    out = tmp_path_factory.mktemp("built") / "corpus"
-    assert build({"robot": folder}, out, scheduler="inline").shard_count > 2
-    return out
-
-
-@pytest.fixture
-def out(tmp_path, built) -> Path:
-    """A copy of the corpus, to be spoiled."""
-    return Path(shutil.copytree(built, tmp_path / "corpus"))
-
-
 def again(folder: Path, out: Path):
     return build({"robot": folder}, out, scheduler="inline")
 
