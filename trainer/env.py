@@ -1,0 +1,178 @@
+"""Many robots that follow motions: what the policy sees, what its action earns, when an episode ends and the next begins.
+
+At time t a robot is compared with frame t of its reference; the policy sees frames from t + 1 on, and its action leads to t + 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from corpus import rotations
+from corpus.errors import MotionloomError
+from deploy.contract import Contract
+from deploy.observation import Reference, RobotState, observe
+from trainer.backend import Backend
+from trainer.kinematics import BodyStates, body_states
+from trainer.references import References
+from trainer.rewards import Moment, RewardOptions, in_place, reward
+
+
+@dataclass(frozen=True)
+class View:
+    """What policies see, of N robots."""
+
+    observation: Float[np.ndarray, "N D"]
+    """What the robot itself can know, with its noise."""
+    privileged: Float[np.ndarray, "N P"]
+    """What only a simulator knows."""
+    reference_joints: Float[np.ndarray, "N J"]
+    """Of the frame that the action leads to [rad]."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What came of an action."""
+
+    reward: Float[np.ndarray, " N"]
+    terms: dict[str, Float[np.ndarray, " N"]]
+    failed: Bool[np.ndarray, " N"]
+    finished: Bool[np.ndarray, " N"]
+    """The motion, or the time for it, was over: no failure."""
+
+
+@dataclass(frozen=True)
+class EnvOptions:
+    """How episodes go."""
+
+    failure: str = "trunk"
+    """Rule (`trainer.rules.RULES`) by which an episode has failed."""
+    reward: RewardOptions = RewardOptions()
+
+
+class TrackingEnv:
+    """N robots, each after its own reference; an episode's end begins the next one at once."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        references: References,
+        *,
+        contract: Contract | None = None,
+        options: EnvOptions = EnvOptions(),
+    ):
+        self.backend, self.references = backend, references
+        self.contract, self.options = contract or Contract(), options
+        self.count = backend.count
+        length, joints = references.length, len(self.contract.joint_names)
+        self.ahead = np.array(self.contract.observation.frames)
+        if length <= self.ahead[-1]:
+            raise MotionloomError(f"References of {length} frames: the observation looks {self.ahead[-1]} ahead.")
+        self._qpos = np.zeros((self.count, length, 7 + joints), np.float32)
+        self._velocity = np.zeros((self.count, length, 6 + joints), np.float32)
+        self.last = np.zeros(self.count, int)
+        """Number of each reference's last frame."""
+        self.time = np.zeros(self.count, int)
+        """Frames of the reference that each has gone."""
+        self.segment = np.zeros(self.count, int)
+        self.start = np.zeros(self.count, int)
+        """The segment's frame that each episode began with."""
+        self.speed = np.ones(self.count)
+        self.last_action = np.zeros((self.count, joints))
+        self.began = np.ones(self.count, bool)
+        """Where the current view is an episode's first."""
+        self._all = np.arange(self.count)
+        self._begin(self._all)
+
+    @property
+    def frame(self) -> Int[np.ndarray, " N"]:
+        """The segment's frame that each is at."""
+        return self.start + np.floor(self.time * self.speed).astype(int)
+
+    @property
+    def privileged_size(self) -> int:
+        return self._privileged().shape[1]
+
+    def view(self) -> View:
+        """What there is to see now."""
+        at = np.minimum(self.time[:, None] + self.ahead, self.last[:, None])
+        qpos = self._qpos[self._all[:, None], at].astype(float)
+        reference = Reference(qpos, self._velocity[self._all[:, None], at])
+        observation = observe(self.contract, self._measured(), reference)
+        return View(observation, self._privileged().astype(np.float32), self.joints_ahead())
+
+    def step(self, action: Float[np.ndarray, "N J"]) -> Step:
+        """Act for one control period; episodes that end begin anew."""
+        action = np.asarray(action, float)
+        self.backend.step(self.contract.targets(action, self.joints_ahead()))
+        self.time += 1
+        self._look()
+        moment = Moment(self.robot, self.reference, self.backend.qpos[:, 7:], action, self.last_action)
+        earned, terms = reward(moment, self.options.reward, 1 / self.contract.control_hz)
+        failed = _trunk(self.robot, self.reference) | ~np.isfinite(earned)
+        finished = (self.time >= self.last) & ~failed
+        self.last_action = action
+        result = Step(np.where(np.isfinite(earned), earned, 0), terms, failed, finished)
+        self.ended = self.segment.copy(), self.frame.copy(), self.start.copy()
+        self.began = failed | finished
+        if self.began.any():
+            self._begin(np.flatnonzero(self.began))
+        return result
+
+    def joints_ahead(self) -> Float[np.ndarray, "N J"]:
+        """Joint angles of the frame that the next action leads to [rad]."""
+        return self._qpos[self._all, np.minimum(self.time + 1, self.last), 7:].astype(float)
+
+    def _begin(self, envs: Int[np.ndarray, " R"]) -> None:
+        drawn = self.references.draw(len(envs))
+        self._qpos[envs], self._velocity[envs] = drawn.qpos, drawn.velocity
+        self.last[envs], self.time[envs] = drawn.frames - 1, 0
+        self.segment[envs], self.start[envs], self.speed[envs] = drawn.segment, drawn.frame, drawn.speed
+        self.last_action[envs] = 0
+        self.backend.reset(envs, drawn.qpos[:, 0].astype(float), drawn.velocity[:, 0].astype(float))
+        self._look()
+
+    def _look(self) -> None:
+        """Bodies of robot and reference, now."""
+        now = np.minimum(self.time, self.last)
+        qpos = np.concatenate([self.backend.qpos, self._qpos[self._all, now]])
+        both = body_states(qpos, np.concatenate([self.backend.qvel, self._velocity[self._all, now]]))
+        self.robot, self.reference = (
+            BodyStates(both.position[part], both.rotation[part], both.velocity[part], both.turning[part])
+            for part in (slice(0, self.count), slice(self.count, None))
+        )
+
+    def _measured(self) -> RobotState:
+        qpos, qvel = self.backend.qpos, self.backend.qvel
+        return RobotState(qpos[:, 7:], qvel[:, 6:], qpos[:, 3:7], qvel[:, 3:6], self.last_action)
+
+    def _privileged(self) -> Float[np.ndarray, "N P"]:
+        return privileged(self.robot, self.reference)
+
+
+def privileged(robot: BodyStates, reference: BodyStates) -> Float[np.ndarray, "N P"]:
+    """In the robot's heading frame: its velocity, the way to the reference's root, and from each body to where it should be."""
+    away = rotations.about_z(-rotations.heading(robot.rotation[:, 0]))[:, None]
+    missing = in_place(robot, reference).position - robot.position
+    vectors = np.concatenate(
+        [
+            robot.velocity[:, :1],
+            reference.velocity[:, :1] - robot.velocity[:, :1],
+            reference.position[:, :1] - robot.position[:, :1],
+            missing,
+            robot.position - robot.position[:, :1] * [1.0, 1.0, 0.0],
+            robot.velocity,
+        ],
+        1,
+    )
+    return rotations.rotate(np.broadcast_to(away, (*vectors.shape[:2], 4)), vectors).reshape(len(vectors), -1)
+
+
+def _trunk(robot: BodyStates, reference: BodyStates) -> Bool[np.ndarray, " N"]:
+    pair = [0, 7]
+    dot = np.abs((robot.rotation[:, pair] * reference.rotation[:, pair]).sum(-1))
+    turned = 2 * np.arccos(np.clip(dot, 0, 1)) > 1.0
+    fallen = np.abs(robot.position[:, pair, 2] - reference.position[:, pair, 2]) > 0.25
+    return (turned | fallen).any(1)
