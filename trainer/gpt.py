@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from corpus.errors import MotionloomError
-
-Turn = tuple[Tensor, Tensor]  # cosine and signed sine of each place and channel
+from trainer.block import Block, sight_of, turn_of
+from trainer.normaliser import Normaliser
+from trainer.tokens import TokenHead, TokenOptions
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ class GptShape:
             raise MotionloomError(f"Each of the heads should get an even number of channels, not as in {self}.")
         if self.window < 2:
             raise MotionloomError(f"window should be at least 2 frames, not {self.window}.")
+
+    @property
+    def channels(self) -> int:
+        """Of each head."""
+        return self.width // self.heads
 
 
 SIZES = {
@@ -91,55 +96,75 @@ class Cache:
 class Gpt(nn.Module):
     """Observations in, actions out; the observations come as they are and are normalised inside."""
 
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, observation_size: int, action_count: int, shape: GptShape, *, seed: int = 0):
+    def __init__(
+        self,
+        observation_size: int,
+        action_count: int,
+        shape: GptShape,
+        *,
+        seed: int = 0,
+        tokens: TokenOptions | None = None,
+    ):
         super().__init__()
         self.shape = shape
-        self.register_buffer("mean", torch.zeros(observation_size))
-        self.register_buffer("deviation", torch.ones(observation_size))
+        reference = () if tokens is None else tokens.reference
+        if reference and max(reference) >= observation_size:
+            raise MotionloomError(
+                f"tokens.reference names place {max(reference)}; observations end at {observation_size - 1}."
+            )
+        self._reference = list(reference)
+        self._own = [place for place in range(observation_size) if place not in set(reference)]
+        self.normaliser = Normaliser(observation_size, "An observation")
         with torch.random.fork_rng(devices=[]):  # torch's own random numbers go on as if nothing had been made
             torch.manual_seed(seed)
-            self.embed = nn.Linear(observation_size, shape.width)
-            self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+            self.embed = nn.Linear(len(self._own) + (0 if tokens is None else tokens.size), shape.width)
+            self.blocks = nn.ModuleList(Block(shape.width, shape.heads, shape.mlp) for _ in range(shape.layers))
             self.last_norm = nn.LayerNorm(shape.width)
             self.head = nn.Linear(shape.width, action_count)
             self._randomise()
+            self.tokens = None if tokens is None else TokenHead(tokens)
 
     def forward(
-        self, observation: Float[Tensor, "B T D"], valid: Bool[Tensor, "B T"] | Int[Tensor, "B T"] | None = None
+        self,
+        observation: Float[Tensor, "B T D"],
+        valid: Bool[Tensor, "B T"] | Int[Tensor, "B T"] | None = None,
+        *,
+        codes: Float[Tensor, "B T K"] | None = None,
     ) -> Float[Tensor, "B T A"]:
         """Actions at all positions.
 
         `valid` tells where there is something: True, or the number (from 1) of the episode that the position belongs to, where
         several stand in one row. Positions with another number are not seen. Those of False or 0 are seen by none, whatever
-        stands there, and answered by zeros.
+        stands there, and answered by zeros. With a token head, `codes` (as of `tokens.of_human`) are followed in place of the
+        reference in the observation.
         """
-        self._check(observation)
-        if valid is not None:
-            observation = observation.masked_fill((valid == 0)[..., None], 0.0)
+        absent = None if valid is None else (valid == 0)[..., None]
+        if absent is not None:
+            observation = observation.masked_fill(absent, 0.0)
+            codes = None if codes is None else codes.masked_fill(absent, 0.0)
         length = observation.shape[1]
-        turn = self._turn(torch.arange(length, device=observation.device))
-        sight = _sight(length, self.shape.window, valid, observation.device)
-        x = self.embed(self._normalised(observation))
+        turn = turn_of(torch.arange(length, device=observation.device), self.shape.channels)
+        sight = sight_of(length, self.shape.window, valid, observation.device)
+        x = self._embedded(observation, codes)
         for block in self.blocks:
             x, _, _ = block(x, turn, sight)
         action = self.head(self.last_norm(x)).float()
-        return action if valid is None else action.masked_fill((valid == 0)[..., None], 0.0)
+        return action if absent is None else action.masked_fill(absent, 0.0)
 
     def new_cache(self, batch: int) -> Cache:
         """Of so many streams that have seen nothing yet."""
-        shape, device = self.shape, self.mean.device
-        size = (shape.layers, batch, shape.heads, shape.window - 1, shape.width // shape.heads)
+        shape, device = self.shape, self.normaliser.mean.device
+        size = (shape.layers, batch, shape.heads, shape.window - 1, shape.channels)
         seen = torch.zeros(batch, shape.window - 1, dtype=torch.bool, device=device)
         return Cache(torch.zeros(size, device=device), torch.zeros(size, device=device), seen)
 
     @torch.no_grad()
-    def step(self, observation: Float[Tensor, "B D"], cache: Cache) -> Float[Tensor, "B A"]:
+    def step(
+        self, observation: Float[Tensor, "B D"], cache: Cache, *, codes: Float[Tensor, "B K"] | None = None
+    ) -> Float[Tensor, "B A"]:
         """The action of the next frame, which goes into the cache."""
         position = torch.tensor(cache.position, device=observation.device)
-        action, keys, values = self.step_with(observation, cache.keys, cache.values, cache.seen, position)
+        action, keys, values = self.step_with(observation, cache.keys, cache.values, cache.seen, position, codes)
         cache.add(keys, values)
         return action
 
@@ -150,15 +175,15 @@ class Gpt(nn.Module):
         values: Float[Tensor, "L B H P E"],
         seen: Bool[Tensor, "B P"],
         position: Int[Tensor, ""],
+        codes: Float[Tensor, "B K"] | None = None,
     ) -> tuple[Float[Tensor, "B A"], Float[Tensor, "L B H E"], Float[Tensor, "L B H E"]]:
         """`step` as a function without a state, for a graph whose host keeps the ring: action, new key and new value.
 
         The P = window − 1 past frames may lie in any order. `position` counts frames, from wherever the keys were counted.
         """
-        self._check(observation)
-        turn = self._turn(position[None])
+        turn = turn_of(position[None], self.shape.channels)
         sight = torch.cat([seen, torch.ones_like(seen[:, :1])], 1)[:, None, None]
-        x = self.embed(self._normalised(observation))[:, None]
+        x = self._embedded(observation, codes)[:, None]
         new = []
         for block, *past in zip(self.blocks, keys, values, strict=True):
             x, key, value = block(x, turn, sight, past)
@@ -171,26 +196,31 @@ class Gpt(nn.Module):
         mean: Float[np.ndarray, " D"] | Float[Tensor, " D"],
         deviation: Float[np.ndarray, " D"] | Float[Tensor, " D"],
     ) -> None:
-        """Take mean and standard deviation of what is observed; what hardly varies is divided by `LEAST_DEVIATION`."""
-        self.mean.copy_(torch.as_tensor(mean))
-        self.deviation.copy_(torch.as_tensor(deviation).clamp_min(LEAST_DEVIATION))
+        """Take mean and standard deviation of what is observed."""
+        self.normaliser.set(mean, deviation)
 
-    def _normalised(self, observation: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
-        return (observation - self.mean) / self.deviation
+    def token_losses(
+        self, observation: Float[Tensor, "N D"], human: Float[Tensor, "N M"] | None = None
+    ) -> dict[str, Tensor]:
+        """`TokenHead.losses` of these observations, and of the person's features that each belongs to."""
+        return self._head().losses(self.normaliser(observation)[..., self._reference], human)
 
-    def _turn(self, position: Int[Tensor, " T"]) -> Turn:
-        """In double precision: a stream may run for days, and its angles stay exact."""
-        half = self.shape.width // self.shape.heads // 2
-        exponent = torch.arange(half, dtype=torch.float64, device=position.device) / half
-        angle = position.double()[:, None] * ROPE_BASE**-exponent
-        cos, sin = angle.cos().float(), angle.sin().float()
-        return torch.cat([cos, cos], 1)[:, None, None], torch.cat([-sin, sin], 1)[:, None, None]
-
-    def _check(self, observation: Tensor) -> None:
-        if observation.shape[-1] != len(self.mean):
+    def _embedded(self, observation: Float[Tensor, "... D"], codes: Tensor | None) -> Float[Tensor, "... C"]:
+        seen = self.normaliser(observation)
+        if self.tokens is None and codes is None:
+            return self.embed(seen)
+        if codes is None:
+            codes = self._head().of_robot(seen[..., self._reference])
+        elif codes.shape[-1] != self._head().options.size:
             raise MotionloomError(
-                f"An observation should hold {len(self.mean)} numbers, as the model was made for, not {observation.shape[-1]}."
+                f"Codes should be {self._head().options.size} numbers a frame, not {codes.shape[-1]}."
             )
+        return self.embed(torch.cat([seen[..., self._own], codes], -1))
+
+    def _head(self) -> TokenHead:
+        if self.tokens is None:
+            raise MotionloomError("This model has no tokens; make it with tokens=TokenOptions(…).")
+        return self.tokens
 
     def _randomise(self) -> None:
         """Small weights, smaller still where they add to what goes straight through; no biases."""
@@ -202,59 +232,5 @@ class Gpt(nn.Module):
                 nn.init.normal_(weight, std=0.02 / (math.sqrt(2 * self.shape.layers) if into_sum else 1.0))
 
 
-LEAST_DEVIATION = 1e-2
-"""Channels that stand still in training would otherwise blow up when they first move."""
-ROPE_BASE = 10_000.0
-"""The slowest channel turns by about 1 / ROPE_BASE [rad] a frame, the fastest by 1."""
-
-
-class Block(nn.Module):
-    """Attention, then a network for each position alone; both see what is normalised and add to what is not."""
-
-    def __init__(self, shape: GptShape):
-        super().__init__()
-        self.heads = shape.heads
-        self.attention_norm = nn.LayerNorm(shape.width)
-        self.qkv = nn.Linear(shape.width, 3 * shape.width)
-        self.out = nn.Linear(shape.width, shape.width)
-        self.mlp_norm = nn.LayerNorm(shape.width)
-        self.widen = nn.Linear(shape.width, shape.mlp)
-        self.narrow = nn.Linear(shape.mlp, shape.width)
-
-    def forward(
-        self,
-        x: Float[Tensor, "B T C"],
-        turn: Turn,
-        sight: Bool[Tensor, "#B 1 T S"] | None,
-        past: list[Float[Tensor, "B H P E"]] | None = None,
-    ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B H T E"], Float[Tensor, "B H T E"]]:
-        """Also the keys and values of these positions. `past` are those before them; no `sight` means all before."""
-        qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1))
-        query, key = rotated(qkv[:, :, :2], turn).permute(2, 0, 3, 1, 4)
-        value = qkv[:, :, 2].transpose(1, 2)
-        keys, values = key, value
-        if past is not None:
-            keys, values = (torch.cat([old.type_as(new), new], 2) for old, new in zip(past, (key, value), strict=True))
-        told = F.scaled_dot_product_attention(query, keys, values, attn_mask=sight, is_causal=sight is None)
-        x = x + self.out(told.transpose(1, 2).flatten(2))
-        return x + self.narrow(F.gelu(self.widen(self.mlp_norm(x)))), key, value
-
-
-def rotated(x: Float[Tensor, "B T N H E"], turn: Turn) -> Float[Tensor, "B T N H E"]:
-    """Turn channel pairs (i, i + E/2) by their place's angles."""
-    cos, signed_sin = turn
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), signed_sin).type_as(x)
-
-
 def parameter_count(model: nn.Module) -> int:
     return sum(weight.numel() for weight in model.parameters())
-
-
-def _sight(length: int, window: int, valid: Tensor | None, device: torch.device) -> Bool[Tensor, "#B 1 T T"] | None:
-    """Who sees whom; None where it is simply all before."""
-    if valid is None and length <= window:
-        return None
-    place = torch.arange(length, device=device)
-    back = place[:, None] - place
-    sight = ((back >= 0) & (back < window))[None, None]
-    return sight if valid is None else sight & (valid[:, None, :, None] == valid[:, None, None, :])

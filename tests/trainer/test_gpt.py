@@ -7,7 +7,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from corpus.errors import MotionloomError  # noqa: E402
-from trainer.gpt import SIZES, Gpt, GptShape, parameter_count, rotated  # noqa: E402
+from trainer.block import rotated, turn_of  # noqa: E402
+from trainer.gpt import SIZES, Gpt, GptShape, parameter_count  # noqa: E402
 
 TINY = GptShape(layers=2, width=32, heads=2, mlp=48, window=8)
 SIZE, ACTIONS = 11, 5
@@ -33,7 +34,8 @@ def lively(model: Gpt) -> Gpt:
         for weight in model.parameters():
             if weight.ndim == 2:
                 weight.copy_(torch.randn(weight.shape, generator=generator) * 1.5 / weight.shape[1] ** 0.5)
-    model.set_normalisation(torch.linspace(-1, 1, len(model.mean)), torch.linspace(0.5, 2, len(model.mean)))
+    size = len(model.normaliser.mean)
+    model.set_normalisation(torch.linspace(-1, 1, size), torch.linspace(0.5, 2, size))
     return model.eval()
 
 
@@ -152,9 +154,9 @@ def test_attention_never_crosses_the_beginning_of_an_episode(model):
     assert (observation.grad[0, 6:9] != 0).all()
 
 
-def test_rotation_keeps_lengths_and_turns_by_the_angle(model):
+def test_rotation_keeps_lengths_and_turns_by_the_angle():
     x = observed(1, 3, 16).view(1, 3, 1, 1, 16)
-    turned = rotated(x, model._turn(torch.tensor([0, 1, 2])))
+    turned = rotated(x, turn_of(torch.tensor([0, 1, 2]), 16))
     pair, turned_pair = (torch.complex(part[..., 0], part[..., 8]) for part in (x, turned))
     angle = torch.tensor([0.0, 1.0, 2.0]).view(1, 3, 1, 1)  # the fastest channel: one radian a frame
     assert torch.allclose(turned_pair, pair * torch.polar(torch.ones_like(angle), angle), atol=1e-6)
@@ -172,7 +174,7 @@ def test_the_seed_alone_decides_the_weights():
 
 def test_observations_are_normalised_inside(model):
     observation = observed(2, 9)
-    mean, deviation = model.mean.clone(), model.deviation.clone()
+    mean, deviation = model.normaliser.mean.clone(), model.normaliser.deviation.clone()
     with torch.no_grad():
         given = model(observation)
         model.set_normalisation(torch.zeros(SIZE), torch.ones(SIZE))
