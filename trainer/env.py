@@ -5,6 +5,7 @@ At time t a robot is compared with frame t of its reference; the policy sees fra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from deploy.contract import Contract
 from deploy.observation import Reference, RobotState, observe
 from trainer.backend import Backend
 from trainer.kinematics import BodyStates, body_states
+from trainer.randomise import NONE, Randomisation, delayed, joint_offsets, measured, pushes, varied_start
 from trainer.references import References
 from trainer.rewards import Moment, RewardOptions, in_place, reward
 
@@ -50,6 +52,10 @@ class EnvOptions:
     failure: str = "trunk"
     """Rule (`trainer.rules.RULES`) by which an episode has failed."""
     reward: RewardOptions = RewardOptions()
+    randomisation: Randomisation = NONE
+    """Of starts, sensors, delays and pushes; the robots' own differences are the backend's models'."""
+    seed: int = 0
+    """Of all that is randomised."""
 
 
 class TrackingEnv:
@@ -83,7 +89,12 @@ class TrackingEnv:
         self.last_action = np.zeros((self.count, joints))
         self.began = np.ones(self.count, bool)
         """Where the current view is an episode's first."""
+        self.clock = 0
+        """Control periods since the run began."""
         self._all = np.arange(self.count)
+        self._late = delayed(self.options.randomisation, self.options.seed, self._all)
+        self._offsets = joint_offsets(self.options.randomisation, self.options.seed, self._all)
+        self.last_targets = np.zeros((self.count, joints))
         self._begin(self._all)
 
     @property
@@ -100,14 +111,20 @@ class TrackingEnv:
         at = np.minimum(self.time[:, None] + self.ahead, self.last[:, None])
         qpos = self._qpos[self._all[:, None], at].astype(float)
         reference = Reference(qpos, self._velocity[self._all[:, None], at])
-        observation = observe(self.contract, self._measured(), reference)
+        random = self.options.randomisation, self.options.seed, self.clock, self._all
+        observation = observe(self.contract, measured(self._state(), *random), reference)
         return View(observation, self._privileged().astype(np.float32), self.joints_ahead())
 
     def step(self, action: Float[np.ndarray, "N J"]) -> Step:
         """Act for one control period; episodes that end begin anew."""
         action = np.asarray(action, float)
-        self.backend.step(self.contract.targets(action, self.joints_ahead()))
+        targets = self.contract.targets(action, self.joints_ahead())
+        arrived = np.where((self._late & ~self.began)[:, None], self.last_targets, targets)
+        self.last_targets = targets
+        self.backend.step(arrived - self._offsets)
         self.time += 1
+        self.clock += 1
+        self._push()
         self._look()
         moment = Moment(self.robot, self.reference, self.backend.qpos[:, 7:], action, self.last_action)
         earned, terms = reward(moment, self.options.reward, 1 / self.contract.control_hz)
@@ -125,14 +142,43 @@ class TrackingEnv:
         """Joint angles of the frame that the next action leads to [rad]."""
         return self._qpos[self._all, np.minimum(self.time + 1, self.last), 7:].astype(float)
 
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """All that `load_state_dict` needs to go on exactly here."""
+        arrays = {name: getattr(self, name).copy() for name in _STATE}
+        arrays |= {"qpos": self.backend.qpos.copy(), "qvel": self.backend.qvel.copy(), "clock": np.array(self.clock)}
+        return arrays | {f"references.{name}": np.array(value) for name, value in self.references.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from there; raises `MotionloomError` where the state is of another number of robots."""
+        if len(state["qpos"]) != self.count:
+            raise MotionloomError(
+                f"The state to resume has {len(state['qpos'])} robots, this environment {self.count}."
+            )
+        for name in _STATE:
+            setattr(self, name, np.array(state[name]))
+        self.clock = int(state["clock"])
+        start = "references."
+        told = {name.removeprefix(start): value.item() for name, value in state.items() if name.startswith(start)}
+        self.references.load_state_dict(told)
+        self.backend.reset(self._all, state["qpos"], state["qvel"])
+        self._look()
+
     def _begin(self, envs: Int[np.ndarray, " R"]) -> None:
         drawn = self.references.draw(len(envs))
         self._qpos[envs], self._velocity[envs] = drawn.qpos, drawn.velocity
         self.last[envs], self.time[envs] = drawn.frames - 1, 0
         self.segment[envs], self.start[envs], self.speed[envs] = drawn.segment, drawn.frame, drawn.speed
         self.last_action[envs] = 0
-        self.backend.reset(envs, drawn.qpos[:, 0].astype(float), drawn.velocity[:, 0].astype(float))
+        random = self.options.randomisation, self.options.seed, self.clock, envs
+        self.backend.reset(envs, *varied_start(*random, drawn.qpos[:, 0], drawn.velocity[:, 0]))
         self._look()
+
+    def _push(self) -> None:
+        kick = pushes(self.options.randomisation, self.options.seed, self.clock, self._all)
+        if len(envs := np.flatnonzero(kick.any(1))):
+            qvel = self.backend.qvel[envs].copy()
+            qvel[:, :6] += kick[envs]
+            self.backend.reset(envs, self.backend.qpos[envs].copy(), qvel)
 
     def _look(self) -> None:
         """Bodies of robot and reference, now."""
@@ -144,12 +190,18 @@ class TrackingEnv:
             for part in (slice(0, self.count), slice(self.count, None))
         )
 
-    def _measured(self) -> RobotState:
+    def _state(self) -> RobotState:
         qpos, qvel = self.backend.qpos, self.backend.qvel
         return RobotState(qpos[:, 7:], qvel[:, 6:], qpos[:, 3:7], qvel[:, 3:6], self.last_action)
 
     def _privileged(self) -> Float[np.ndarray, "N P"]:
         return privileged(self.robot, self.reference)
+
+
+_STATE = (
+    "last", "time", "segment", "start", "speed", "last_action", "last_targets", "began", "_qpos", "_velocity",
+)  # fmt: skip
+"""Attributes that an interrupted run needs, beside the backend's and the references' own."""
 
 
 def privileged(robot: BodyStates, reference: BodyStates) -> Float[np.ndarray, "N P"]:

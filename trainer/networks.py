@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -66,6 +67,10 @@ class ActorCritic(nn.Module):
         z = (action - mean) * torch.exp(-self.log_deviation)
         return (-0.5 * z**2 - self.log_deviation - 0.5 * math.log(2 * math.pi)).sum(-1)
 
+    def deviation(self) -> Float[Tensor, " A"]:
+        """Of the noise on actions."""
+        return self.log_deviation.detach().exp()
+
     def entropy(self) -> Tensor:
         return (self.log_deviation + 0.5 * math.log(2 * math.pi * math.e)).sum()
 
@@ -73,7 +78,7 @@ class ActorCritic(nn.Module):
 def _mlp(size: int, hidden: tuple[int, ...], out: int, gain: float, generator: torch.Generator) -> nn.Sequential:
     """Orthogonal weights; a small last gain lets training begin at answers near zero."""
     widths, layers = [size, *hidden, out], []
-    for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for i, (a, b) in enumerate(itertools.pairwise(widths)):
         layer = nn.Linear(a, b)
         last = i == len(hidden)
         nn.init.orthogonal_(layer.weight, gain if last else math.sqrt(2), generator=generator)

@@ -64,7 +64,7 @@ def collect(env: TrackingEnv, network: ActorCritic, options: PpoOptions, generat
     """Let the policy act, with its noise."""
     steps, count = options.steps, env.count
     seen, actions, chances, values, rewards, ends, ended, terms = [], [], [], [], [], [], [], []
-    deviation = network.log_deviation.exp()
+    deviation = network.deviation()
     view = everything(env.view())
     for _ in range(steps):
         mean, value = network.act(view), network.value(view)
@@ -87,11 +87,8 @@ def collect(env: TrackingEnv, network: ActorCritic, options: PpoOptions, generat
     numbers = {name: float(np.mean([t[name] for t in terms])) for name in terms[0]}
     numbers |= {"failure_share": float(failed.sum() / (steps * count)), "episodes": float(len(failed))}
     numbers["finished_share"] = float((~failed).mean()) if len(failed) else float("nan")
-    return Rollout(
-        *(torch.stack(parts) for parts in (seen, actions, chances, values, rewards, ends)),
-        numbers,
-        (segment, last, first, failed),
-    )
+    stacked = [torch.stack(parts) for parts in (seen, actions, chances, values, rewards, ends)]
+    return Rollout(*stacked, numbers=numbers, attempts=(segment, last, first, failed))
 
 
 def advantages(rollout: Rollout, options: PpoOptions) -> Float[Tensor, "S N"]:
@@ -113,41 +110,39 @@ def update(
     options: PpoOptions,
     generator: torch.Generator,
 ) -> dict[str, float]:
-    """Improve the policy by a rollout; numbers for the log."""
+    """Improve policy and critic by a rollout, the policy until it has moved far enough; numbers for the log."""
     advantage = advantages(rollout, options)
     target = (advantage + rollout.value[:-1]).flatten()
     advantage = ((advantage - advantage.mean()) / (advantage.std() + 1e-8)).flatten()
     seen = network.normalise(rollout.seen.flatten(0, 1))
     action, old = rollout.action.flatten(0, 1), rollout.log_probability.flatten()
-    sums = np.zeros(3)
-    updates = 0
+    numbers: dict[str, list[float]] = {"policy_loss": [], "value_loss": [], "divergence": []}
+    moving = True
     for _ in range(options.epochs):
         for part in torch.randperm(len(seen), generator=generator).chunk(options.minibatches):
-            chance = network.log_probability(network.actor(seen[part]), action[part])
-            ratio = torch.exp(chance - old[part])
-            divergence = float(((ratio - 1) - (chance - old[part])).mean().detach())
-            if divergence > options.divergence:
-                return _numbers(sums, updates, divergence, network)
-            gain = advantage[part]
-            clipped = ratio.clamp(1 - options.clip, 1 + options.clip)
-            policy_loss = -torch.minimum(ratio * gain, clipped * gain).mean()
-            value_loss = (network.critic(seen[part]).squeeze(-1) - target[part]).square().mean()
-            loss = policy_loss + options.value_weight * value_loss - options.entropy * network.entropy()
+            loss = options.value_weight * (network.critic(seen[part]).squeeze(-1) - target[part]).square().mean()
+            numbers["value_loss"].append(loss.item())
+            if moving:
+                ours, divergence = _policy_loss(network, seen[part], action[part], old[part], advantage[part], options)
+                numbers["divergence"].append(divergence)
+                if moving := divergence <= options.divergence:
+                    numbers["policy_loss"].append(ours.item())
+                    loss = loss + ours - options.entropy * network.entropy()
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), options.gradient_norm)
             optimiser.step()
-            sums += policy_loss.item(), value_loss.item(), divergence
-            updates += 1
-    return _numbers(sums, updates, sums[2] / max(updates, 1), network)
+    means = {name: float(np.mean(values)) if values else 0.0 for name, values in numbers.items()}
+    means["divergence"] = numbers["divergence"][-1]
+    return means | {"policy_updates": len(numbers["policy_loss"]), "deviation": float(network.deviation().mean())}
 
 
-def _numbers(sums: np.ndarray, updates: int, divergence: float, network: ActorCritic) -> dict[str, float]:
-    policy_loss, value_loss, _ = sums / max(updates, 1)
-    return {
-        "policy_loss": policy_loss,
-        "value_loss": value_loss,
-        "divergence": divergence,
-        "updates": float(updates),
-        "deviation": float(network.log_deviation.exp().mean()),
-    }
+def _policy_loss(
+    network: ActorCritic, seen: Tensor, action: Tensor, old: Tensor, gain: Tensor, options: PpoOptions
+) -> tuple[Tensor, float]:
+    """PPO's clipped objective, and how far the policy has moved (Schulman's estimate of the KL divergence)."""
+    change = network.log_probability(network.actor(seen), action) - old
+    ratio = torch.exp(change)
+    clipped = ratio.clamp(1 - options.clip, 1 + options.clip)
+    loss = -torch.minimum(ratio * gain, clipped * gain).mean()
+    return loss, float((ratio - 1 - change).mean().detach())

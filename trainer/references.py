@@ -45,6 +45,8 @@ class References(Protocol):
     """Of each segment."""
     length: int
     """Frames of a drawn motion at most."""
+    shortest: int
+    """Frames of it at least."""
 
     def draw(self, count: int) -> Drawn:
         """The next `count` motions."""
