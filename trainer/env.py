@@ -20,6 +20,7 @@ from trainer.kinematics import BodyStates, body_states
 from trainer.randomise import NONE, Randomisation, delayed, joint_offsets, measured, pushes, varied_start
 from trainer.references import References
 from trainer.rewards import Moment, RewardOptions, in_place, reward
+from trainer.rules import RULES
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class TrackingEnv:
         self._look()
         moment = Moment(self.robot, self.reference, self.backend.qpos[:, 7:], action, self.last_action)
         earned, terms = reward(moment, self.options.reward, 1 / self.contract.control_hz)
-        failed = _trunk(self.robot, self.reference) | ~np.isfinite(earned)
+        failed = RULES[self.options.failure](self.robot, self.reference) | ~np.isfinite(earned)
         finished = (self.time >= self.last) & ~failed
         self.last_action = action
         result = Step(np.where(np.isfinite(earned), earned, 0), terms, failed, finished)
@@ -220,11 +221,3 @@ def privileged(robot: BodyStates, reference: BodyStates) -> Float[np.ndarray, "N
         1,
     )
     return rotations.rotate(np.broadcast_to(away, (*vectors.shape[:2], 4)), vectors).reshape(len(vectors), -1)
-
-
-def _trunk(robot: BodyStates, reference: BodyStates) -> Bool[np.ndarray, " N"]:
-    pair = [0, 7]
-    dot = np.abs((robot.rotation[:, pair] * reference.rotation[:, pair]).sum(-1))
-    turned = 2 * np.arccos(np.clip(dot, 0, 1)) > 1.0
-    fallen = np.abs(robot.position[:, pair, 2] - reference.position[:, pair, 2]) > 0.25
-    return (turned | fallen).any(1)
