@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,15 +77,20 @@ def load_expert(folder: Path, name: str | None = None) -> Expert:
         raise MotionloomError(f"{folder} holds no expert that this program reads ({error!r}).") from None
 
 
-def train_expert(folder: Path, env: TrackingEnv, options: ExpertOptions = ExpertOptions()) -> Expert:
-    """Train, or go on where a run in `folder` stopped, exactly as if it had not; ctrl-C saves and leaves."""
+def train_expert(
+    folder: Path, env: TrackingEnv, options: ExpertOptions = ExpertOptions(), *, about: Mapping[str, Any] | None = None
+) -> Expert:
+    """Train, or go on where a run in `folder` stopped, exactly as if it had not; ctrl-C saves and leaves.
+
+    `about` goes into `run.json`: what the motions are. The environment should be made anew, as it was when the run began.
+    """
     training = _Training(env, options)
     updates = -(-options.steps // (env.count * options.ppo.steps))
     done = training.resume(folder) if checkpoint_steps(folder) else 0
     if not done:
         folder.mkdir(parents=True, exist_ok=True)
-        about = {"kind": KIND, "options": asdict(options), "contract": env.contract.to_json(), "robots": env.count}
-        replace_file(folder / "run.json", lambda path: path.write_text(json.dumps(about, indent=1)))
+        told = {"kind": KIND, **(about or {}), "options": asdict(options), "contract": env.contract.to_json()}
+        replace_file(folder / "run.json", lambda path: path.write_text(json.dumps(told, indent=1)))
         training.warm_up()
     with Interrupt() as interrupt, RunLog(folder, updates, step=done) as log:
         while done < updates and not training.good_enough() and not interrupt.asked:
@@ -107,6 +113,8 @@ class _Training:
         self.network = ActorCritic(size, actions, options.network, self.generator)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=options.ppo.learning_rate)
         self.bins = AdaptiveBins(env.references.frames, window=env.references.shortest) if options.adaptive else None
+        self.mask = env.references.plan.weights > 0
+        """Segments that may be drawn."""
         self.recent: deque[tuple[int, int]] = deque(maxlen=options.enough_over)
         """Failed and ended episodes of the last updates."""
 
@@ -137,7 +145,7 @@ class _Training:
         self.recent.append((int(failed.sum()), len(failed)))
         if self.bins is not None and self.options.adaptive and len(segment):
             self.bins.update(segment, np.minimum(last, self.bins.frames[segment] - 1), failed, start=first)
-            self.env.references.follow(self.bins.plan(PRESETS[self.options.adaptive]))
+            self.env.references.follow(self.bins.plan(PRESETS[self.options.adaptive], self.mask))
 
     def save(self, folder: Path, step: int) -> None:
         optimiser, groups = optimiser_arrays(self.optimiser, "optimiser")
@@ -175,6 +183,6 @@ class _Training:
         if self.bins is not None and "bins" in facts:
             self.bins.load_state_dict({**facts["bins"], **{k: v.numpy() for k, v in under("bins", arrays).items()}})
             if self.bins.rounds and self.options.adaptive:
-                self.env.references.follow(self.bins.plan(PRESETS[self.options.adaptive]))
+                self.env.references.follow(self.bins.plan(PRESETS[self.options.adaptive], self.mask))
         self.env.load_state_dict({name: array.numpy() for name, array in under("env", arrays).items()})
         return facts["step"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 class NetworkOptions:
     hidden: tuple[int, ...] = (256, 128)
     """Widths of the hidden layers, of actor and critic alike."""
-    deviation: float = 0.4
+    deviation: float = 0.3
     """Standard deviation of actions at the beginning, in the contract's units; more explores more and falls more."""
 
 

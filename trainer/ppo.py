@@ -23,7 +23,7 @@ class PpoOptions:
     """Parts in which it is gone through."""
     learning_rate: float = 3e-4
     """Fixed: rules that adapt it to the divergence collapse on batches of a few thousand."""
-    divergence: float = 0.02
+    divergence: float = 0.05
     """KL divergence between old and new policy at which an update ends; more learns faster and may unlearn."""
     discount: float = 0.96
     """γ: how much of a reward counts a step earlier; 0.96 looks half a second ahead."""
@@ -31,7 +31,7 @@ class PpoOptions:
     """λ of generalised advantage estimation."""
     clip: float = 0.2
     """How far the ratio of probabilities counts beyond 1."""
-    entropy: float = 0.002
+    entropy: float = 0.0
     """Reward for acting at random; more explores longer."""
     value_weight: float = 1.0
     gradient_norm: float = 1.0

@@ -47,6 +47,8 @@ class References(Protocol):
     """Frames of a drawn motion at most."""
     shortest: int
     """Frames of it at least."""
+    plan: Plan
+    """How often each segment is drawn now."""
 
     def draw(self, count: int) -> Drawn:
         """The next `count` motions."""
@@ -97,6 +99,7 @@ class ClipReferences:
         return Drawn(qpos, rates, frames, np.asarray(segment), np.asarray(frame), np.ones(len(segment)))
 
     def follow(self, plan: Plan) -> None:
+        self.plan = plan
         self._sampler = _sampler(plan, self.frames, self.shortest, self.seed)
 
     def state_dict(self) -> dict[str, Any]:
@@ -141,6 +144,7 @@ class CorpusReferences:
         return drawn
 
     def follow(self, plan: Plan) -> None:
+        self.plan = plan
         self._windows.sampler = _sampler(plan, self.frames, self.shortest, self.seed)
 
     def state_dict(self) -> dict[str, Any]:
