@@ -84,6 +84,14 @@ class Randomisation:
         if not 0 <= self.delayed <= 1:
             raise MotionloomError(f"delayed {self.delayed}: should be a share from 0 to 1.")
 
+    @property
+    def varies_model(self) -> bool:
+        """Do robots differ in what their MuJoCo model says?"""
+        return any(getattr(self, name) != getattr(NONE, name) for name in OF_MODEL)
+
+
+OF_MODEL = ("friction", "torso_mass", "torso_centre", "kp", "kd", "effort", "armature")
+"""Fields that `vary_model` draws from."""
 
 NONE = Randomisation()
 
@@ -110,6 +118,21 @@ TRAINING = Randomisation(
     noise_rotation=0.05,
 )
 """As the field trains trackers of the G1."""
+
+LIGHT = Randomisation(
+    start_position=(0.02, 0.02, 0.01),
+    start_rotation=(0.05, 0.05, 0.1),
+    start_linear=(0.2, 0.2, 0.1),
+    start_turning=(0.2, 0.2, 0.2),
+    start_joints=0.05,
+    noise_joint_position=0.01,
+    noise_joint_speed=0.5,
+    noise_turning=0.2,
+    noise_rotation=0.02,
+)
+"""Noise on starts and sensors, one and the same robot, no pushes: what is learnt in minutes."""
+
+PRESETS = {"none": NONE, "light": LIGHT, "training": TRAINING}
 
 
 # --- the robot: drawn once per environment

@@ -21,8 +21,13 @@ COMMANDS: dict[str, str] = {
 
 
 def add_commands(known: argparse._SubParsersAction) -> None:
-    for name, text in COMMANDS.items():
-        module = importlib.import_module(f"{__name__}.{name}")
+    add_modules(known, __name__, COMMANDS)
+
+
+def add_modules(known: argparse._SubParsersAction, package: str, commands: dict[str, str]) -> None:
+    """A command for each of these modules of a package."""
+    for name, text in commands.items():
+        module = importlib.import_module(f"{package}.{name}")
         parser = known.add_parser(name, help=text, description=module.run.__doc__)
         parser.set_defaults(run=module.run)
         module.add_options(parser)

@@ -1,0 +1,130 @@
+"""Corpora, clusters and folders of runs, put together for the trainer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from corpus.augment import Augment
+from corpus.catalog import Corpus
+from corpus.errors import MotionloomError
+from corpus.loading.plan_file import load_plan
+from corpus.loading.sampling_plan import Plan, window_count
+from deploy.contract import Contract
+from hme.cluster import read_clusters
+from hme.space import Space
+from trainer.backend import CpuBackend
+from trainer.env import EnvOptions, TrackingEnv
+from trainer.expert import Expert, ExpertOptions, load_expert, train_expert
+from trainer.physics import Physics, build_model
+from trainer.randomise import PRESETS, vary_model
+from trainer.references import SHORTEST, CorpusReferences
+
+RUN = "run.json"
+"""In a run's folder: what it is, and of which motions."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How robots are simulated while something is trained."""
+
+    robots: int = 192
+    """At a time; more give smoother updates, and slower ones."""
+    threads: int = 1
+    """Of MuJoCo."""
+    seconds: float = 10.0
+    """Longest episode [s]."""
+    randomise: str = "training"
+    """Preset of `trainer.randomise.PRESETS`."""
+    mirror: bool = False
+    """Half of the motions left for right."""
+    seed: int = 0
+
+
+def make_env(corpus: Corpus, plan: Plan, setup: Setup, contract: Contract | None = None) -> TrackingEnv:
+    """Robots that follow a corpus by a plan."""
+    if setup.randomise not in PRESETS:
+        raise MotionloomError(f"No randomisation {setup.randomise!r}. Known: {', '.join(PRESETS)}.")
+    contract, physics, chance = contract or Contract(), Physics(), PRESETS[setup.randomise]
+    model: Any = build_model(contract.gains, physics)
+    if chance.varies_model:
+        model = [vary_model(model, chance, setup.seed, env) for env in range(setup.robots)]
+    backend = CpuBackend(model, setup.robots, threads=setup.threads, substeps=physics.substeps)
+    ahead = max(contract.observation.frames)
+    references = CorpusReferences(
+        corpus,
+        length=round(setup.seconds * contract.control_hz) + ahead,
+        seed=setup.seed,
+        plan=plan,
+        augment=Augment(mirror=True) if setup.mirror else None,
+    )
+    options = EnvOptions(randomisation=chance, seed=setup.seed)
+    return TrackingEnv(backend, references, contract=contract, options=options)
+
+
+def clusters_of(corpus: Corpus, hme_id: str | None = None) -> Int[np.ndarray, " S"]:
+    """The cluster of each kept segment."""
+    return read_clusters(Space.open(corpus, hme_id))
+
+
+def plan_of(corpus: Corpus, mask: Bool[np.ndarray, " S"] | None = None, file: Path | None = None) -> Plan:
+    """A plan file's weights, or every window equally often; of those segments only that the mask has."""
+    plan = Plan.by_windows(corpus.frames, SHORTEST) if file is None else load_plan(file, corpus)
+    if mask is None:
+        return plan
+    if not (plan.weights * mask * window_count(corpus.frames, SHORTEST)).any():
+        raise MotionloomError(f"None of the chosen segments has a weight and {SHORTEST} frames.")
+    return Plan(plan.weights * mask, plan.bins, plan.bin_frames)
+
+
+def train_cluster_expert(
+    corpus: Corpus,
+    run: Path,
+    *,
+    clusters: Sequence[int] = (),
+    hme_id: str | None = None,
+    plan: Path | None = None,
+    setup: Setup = Setup(),
+    options: ExpertOptions = ExpertOptions(),
+) -> Expert:
+    """An expert for these clusters, or for the whole corpus where none is named, in the folder `run`."""
+    mask = None
+    if clusters:
+        of = clusters_of(corpus, hme_id)
+        if unknown := sorted(set(clusters) - set(of.tolist())):
+            raise MotionloomError(f"No segment is of cluster {unknown[0]}: there are 0 to {of.max()}.")
+        mask = np.isin(of, clusters)
+    env = make_env(corpus, plan_of(corpus, mask, plan), setup)
+    about = {"clusters": list(clusters), "corpus": corpus.stamp.hex(), "setup": vars(setup)}
+    return train_expert(run, env, options, about=about)
+
+
+def about_run(run: Path) -> dict[str, Any]:
+    """What `run.json` says; raises `MotionloomError` where it is none."""
+    try:
+        told = json.loads((run / RUN).read_text())
+        if not isinstance(told["kind"], str):
+            raise ValueError(f"kind is {told['kind']!r}")
+        return told
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MotionloomError(f"{run} is no folder of a training run ({error!r}).") from None
+
+
+def load_experts(runs: Sequence[Path]) -> dict[int, Expert]:
+    """By cluster: each run's expert for every cluster that it was trained on."""
+    experts: dict[int, Expert] = {}
+    for run in runs:
+        expert = load_expert(run)
+        for cluster in about_run(run).get("clusters", []):
+            if cluster in experts:
+                raise MotionloomError(
+                    f"Both {experts[cluster].name} and {expert.name} are experts of cluster {cluster}."
+                )
+            experts[cluster] = expert
+    return experts
