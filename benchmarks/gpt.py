@@ -60,8 +60,15 @@ def main() -> None:
 
 
 def cached_error(shape: GptShape) -> float:
-    """The largest difference between a stream's actions and those of the whole sequence at once."""
+    """The largest difference between a stream's actions and those of the whole sequence at once.
+
+    By weights as large as trained ones: at first attention hardly chooses, and actions are small.
+    """
     model = Gpt(OBSERVED, ACTIONS, shape).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 2:
+                weight.mul_(1 / (weight.std() * weight.shape[1] ** 0.5))
     observation = torch.randn(CHECKED_STREAMS, CHECKED_FRAMES, OBSERVED, generator=torch.Generator().manual_seed(0))
     cache = model.new_cache(CHECKED_STREAMS)
     streamed = torch.stack([model.step(frame, cache) for frame in observation.unbind(1)], 1)
@@ -171,7 +178,7 @@ def show(console: Console, errors: dict, training: dict, latency: dict, peak: di
             name, f"{row['tokens_per_second']:,}", f"{row['bare_tokens_per_second']:,}", f"{row['ratio']:.2f}"
         )
     console.print(table)
-    console.print("one frame of one stream [ms]: " + ", ".join(f"{name} {ms:.2f}" for name, ms in latency.items()))
+    console.print("one frame of one stream: " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in latency.items()))
     console.print(f"share of a GPU's peak in training: {peak or 'not measured (no CUDA here)'}")
 
 
