@@ -34,7 +34,7 @@ def trunk(robot: BodyStates, reference: BodyStates) -> Bool[np.ndarray, " N"]:
     """
     turned = turn_between(robot.rotation[:, _TRUNK], reference.rotation[:, _TRUNK])
     height = abs(robot.position[:, _TRUNK, 2] - reference.position[:, _TRUNK, 2])
-    return ~((turned <= TURN_LIMIT) & (height <= HEIGHT_LIMIT)).all(1)
+    return np.logical_not(((turned <= TURN_LIMIT) & (height <= HEIGHT_LIMIT)).all(1))
 
 
 def whole_body(robot: BodyStates, reference: BodyStates) -> Bool[np.ndarray, " N"]:
