@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,14 @@ from hme.space import Space
 from trainer.backend import CpuBackend
 from trainer.env import EnvOptions, TrackingEnv
 from trainer.expert import Expert, ExpertOptions, load_expert, train_expert
+from trainer.onnx_tracker import load_tracker
 from trainer.physics import Physics, build_model
+from trainer.policies import PdReplay, Policy
+from trainer.processes import rank_and_world
 from trainer.randomise import PRESETS, vary_model
 from trainer.references import SHORTEST, CorpusReferences
+from trainer.student import StudentOptions, train_student
+from trainer.student_policy import StudentPolicy, load_student
 
 RUN = "run.json"
 """In a run's folder: what it is, and of which motions."""
@@ -98,7 +103,7 @@ def train_cluster_expert(
     if clusters:
         of = clusters_of(corpus, hme_id)
         if unknown := sorted(set(clusters) - set(of.tolist())):
-            raise MotionloomError(f"No segment is of cluster {unknown[0]}: there are 0 to {of.max()}.")
+            raise MotionloomError(f"No segment is of cluster {unknown[0]}; there are 0 to {of.max()}.")
         mask = np.isin(of, clusters)
     env = make_env(corpus, plan_of(corpus, mask, plan), setup)
     about = {"clusters": list(clusters), "corpus": corpus.stamp.hex(), "setup": vars(setup)}
@@ -128,3 +133,42 @@ def load_experts(runs: Sequence[Path]) -> dict[int, Expert]:
                 )
             experts[cluster] = expert
     return experts
+
+
+def train_corpus_student(
+    corpus: Corpus,
+    run: Path,
+    *,
+    experts: Sequence[Path],
+    hme_id: str | None = None,
+    plan: Path | None = None,
+    setup: Setup = Setup(robots=64),
+    options: StudentOptions = StudentOptions(),
+) -> StudentPolicy:
+    """A student of these experts, on the motions of their clusters, in the folder `run`; under `torchrun` a part of it."""
+    known = load_experts(experts)
+    of = clusters_of(corpus, hme_id)
+    mask = np.isin(of, list(known))
+    rank, _ = rank_and_world()
+    contract = next(iter(known.values())).contract
+    env = make_env(corpus, plan_of(corpus, mask, plan), replace(setup, seed=setup.seed + 1000 * rank), contract)
+    train_student(run, env, known, lambda segments: of[segments], options)
+    return load_student(run)
+
+
+def load_policy(name: str) -> Policy:
+    """"pd" replays the reference; else the folder of a run, or the JSON file that describes an ONNX tracker."""
+    if name == "pd":
+        return PdReplay()
+    path = Path(name)
+    if path.is_dir():
+        kind = about_run(path)["kind"]
+        if kind not in LOADERS:
+            raise MotionloomError(f"{path} is a run of kind {kind!r}. Those that act: {', '.join(LOADERS)}.")
+        policy = LOADERS[kind](path)
+        policy.name = path.name
+        return policy
+    return load_tracker(path)
+
+
+LOADERS: dict[str, Callable[[Path], Any]] = {"expert": load_expert, "student": load_student}

@@ -38,7 +38,7 @@ def expert(options: argparse.Namespace) -> int:
     from pipelines.training import train_cluster_expert
     from trainer.expert import ExpertOptions
 
-    _one_thread()
+    one_thread()
     train_cluster_expert(
         Corpus.open(options.out, cache=options.cache),
         options.into,
@@ -56,8 +56,10 @@ def student(options: argparse.Namespace) -> int:
     cluster. Start it by `torchrun` for several processes."""
     from corpus.catalog import Corpus
     from pipelines.training import train_corpus_student
+    from trainer.gpt import SIZES as shapes
+    from trainer.student import StudentOptions
 
-    _one_thread()
+    one_thread()
     train_corpus_student(
         Corpus.open(options.out, cache=options.cache),
         options.into,
@@ -65,9 +67,13 @@ def student(options: argparse.Namespace) -> int:
         hme_id=options.hme,
         plan=options.plan,
         setup=_setup(options),
-        size=options.size,
-        rounds=options.rounds,
-        device=options.device,
+        options=StudentOptions(
+            shape=shapes[options.size],
+            rounds=options.rounds,
+            steps_per_round=options.steps,
+            seed=options.seed,
+            device=options.device,
+        ),
     )
     return 0
 
@@ -118,6 +124,7 @@ def _add_student(parser: argparse.ArgumentParser) -> None:
         help="of the Transformer: 1.2, 5.7, 22 or 80 M parameters (default nano)",
     )
     add("--rounds", type=positive, default=8, metavar="N", help="rollouts, each followed by training (default 8)")
+    add("--steps", type=positive, default=150, metavar="N", help="gradient steps after each rollout (default 150)")
     add("--device", default="cpu", metavar="NAME", help="where the student is trained (default cpu)")
 
 
@@ -150,7 +157,7 @@ def _setup(options: argparse.Namespace) -> Any:
     return Setup(**{name: getattr(options, name) for name in names})
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
     """Small networks are slower on several threads, on a busy machine a hundred times; and runs are repeatable on one only."""
     import torch
 
