@@ -36,7 +36,7 @@ PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15, help="training steps of each, side by side")
+    parser.add_argument("--rounds", type=int, default=9, help="training steps of each, side by side")
     options = parser.parse_args()
     torch.set_num_threads(1)
     console = Console(width=130)

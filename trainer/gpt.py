@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from corpus.errors import MotionloomError
 from trainer.block import Block, sight_of, turn_of
-from trainer.normaliser import Normaliser
+from trainer.normaliser import FixedNormaliser
 from trainer.tokens import TokenHead, TokenOptions
 
 
@@ -114,7 +114,7 @@ class Gpt(nn.Module):
             )
         self._reference = list(reference)
         self._own = [place for place in range(observation_size) if place not in set(reference)]
-        self.normaliser = Normaliser(observation_size, "An observation")
+        self.normaliser = FixedNormaliser(observation_size, "An observation")
         with torch.random.fork_rng(devices=[]):  # torch's own random numbers go on as if nothing had been made
             torch.manual_seed(seed)
             self.embed = nn.Linear(len(self._own) + (0 if tokens is None else tokens.size), shape.width)

@@ -1,4 +1,4 @@
-"""Numbers of many units brought to one size, by statistics that are part of the model."""
+"""Numbers of many units brought to one size, by statistics that are set once and then part of the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEAST_DEVIATION = 1e-2
 """Channels that stand still in training would otherwise blow up when they first move."""
 
 
-class Normaliser(nn.Module):
+class FixedNormaliser(nn.Module):
     """(x − mean) / deviation, channel by channel; 0 and 1 until they are set."""
 
     mean: Tensor

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from corpus import rotations
 from corpus.errors import MotionloomError
-from trainer.normaliser import Normaliser
+from trainer.normaliser import FixedNormaliser
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class TokenHead(nn.Module):
     def __init__(self, options: TokenOptions):
         super().__init__()
         self.options = options
-        self.normaliser = Normaliser(options.human_size, "A person's features")
+        self.normaliser = FixedNormaliser(options.human_size, "A person's features")
         self.robot_encoder = _mlp(len(options.reference), options.hidden, options.size)
         self.human_encoder = _mlp(options.human_size, options.hidden, options.size)
         self.decoder = _mlp(options.size, options.hidden, len(options.reference))
