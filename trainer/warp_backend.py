@@ -34,7 +34,8 @@ class Room:
 class WarpBackend:
     """N robots on one device; a control period is one CUDA graph.
 
-    `qpos` and `qvel` are copies in double precision; `tensors` gives torch what lies on the device itself.
+    `qpos` and `qvel` are copies in double precision; `tensors` gives torch what lies on the device itself. They are all that there
+    is to save: as in `mujoco.rollout`, no control period's solver starts from the one before.
     """
 
     def __init__(
@@ -82,8 +83,7 @@ class WarpBackend:
     ) -> None:
         device, data = str(self.device), self._data
         rows = [device_array(envs, int, device), device_array(qpos, float, device), device_array(qvel, float, device)]
-        state = [data.qpos, data.qvel, data.qacc_warmstart, data.time]
-        wp.launch(_put, dim=len(envs), inputs=rows, outputs=state, device=self.device)
+        wp.launch(_put, dim=len(envs), inputs=rows, outputs=[data.qpos, data.qvel], device=self.device)
         self._host = None
 
     def step(self, targets: Float[np.ndarray, "N J"]) -> None:
@@ -95,7 +95,7 @@ class WarpBackend:
         if self._graph is not None:
             wp.capture_launch(self._graph)
         else:
-            self._substeps()
+            self._control_period()
         self._host = None
 
     def tensors(self) -> dict[str, Any]:
@@ -106,15 +106,16 @@ class WarpBackend:
             name: wp.to_torch(of) for name, of in (("qpos", data.qpos), ("qvel", data.qvel), ("targets", data.ctrl))
         }
 
-    def _substeps(self) -> None:
+    def _control_period(self) -> None:
         with wp.ScopedDevice(self.device):
+            self._data.qacc_warmstart.zero_()
             for _ in range(self.substeps):
                 self._mujoco_warp.step(self._model, self._data)
 
     def _capture(self) -> Any:
-        self._substeps()  # what is captured must have been compiled and loaded
+        self._control_period()  # what is captured must have been compiled and loaded
         with wp.ScopedCapture(device=self.device) as capture:
-            self._substeps()
+            self._control_period()
         return capture.graph
 
     def _download(self) -> tuple[np.ndarray, np.ndarray]:
@@ -136,8 +137,6 @@ def _put(
     new_qvel: wp.array2d(dtype=wp.float32),
     qpos: wp.array2d(dtype=wp.float32),
     qvel: wp.array2d(dtype=wp.float32),
-    warmstart: wp.array2d(dtype=wp.float32),
-    time: wp.array(dtype=wp.float32),
 ):
     i = wp.tid()
     env = envs[i]
@@ -145,5 +144,3 @@ def _put(
         qpos[env, k] = new_qpos[i, k]
     for k in range(new_qvel.shape[1]):
         qvel[env, k] = new_qvel[i, k]
-        warmstart[env, k] = 0.0
-    time[env] = 0.0
