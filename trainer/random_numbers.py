@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from corpus.errors import MotionloomError
 from corpus.loading.sampler import to_unit
 
-PURPOSES = ("model", "offset", "delay", "phase", "moment", "push", "start", "noise")
+PURPOSES = ("model", "offset", "delay", "phase", "moment", "push", "start", "noise", "turn", "window")
 """Each has numbers of its own. New ones are added at the end: the place is counted."""
 
 KEY = int.from_bytes(b"trainer")
