@@ -135,6 +135,21 @@ def test_noise_is_seen_by_the_policy_and_not_by_the_judge(exam):
     assert 0.005 < off.max() <= 0.01
 
 
+def test_an_experts_outcomes_are_equal_bit_for_bit(exam):
+    torch = pytest.importorskip("torch")
+    from trainer.expert import Expert
+    from trainer.networks import ActorCritic, NetworkOptions
+
+    torch.set_num_threads(1)
+    view = TrackingEnv(CpuBackend(build_model(Contract().gains), 1), ClipReferences([swaying(30, 0)])).view()
+    size = view.observation.shape[1] + view.privileged.shape[1]
+    network = ActorCritic(size, 29, NetworkOptions(hidden=(16,)), torch.Generator().manual_seed(0))
+    expert = Expert(network, Contract())
+    first = evaluate(expert, exam, Trial(threads=1))
+    assert first.equals(evaluate(expert, exam, Trial(threads=2)))
+    assert not first.drop("policy").equals(evaluate(PdReplay(), exam).drop("policy"))
+
+
 def test_a_policy_whose_action_is_no_number_is_an_error(exam):
     class Broken(PdReplay):
         def act(self, view):
