@@ -108,16 +108,20 @@ class Interrupt:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Lines of a run's log. The last one, where the run was killed while writing it, is left out."""
-    path = folder / LOG
+    """Lines of a run's log."""
+    return read_lines(folder / LOG, "step")
+
+
+def read_lines(path: Path, key: str) -> list[dict[str, Any]]:
+    """JSON objects, one per line, that all have this `key`. The last one, where a kill cut it short, is left out."""
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     rows = []
     for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
-            int(rows[-1]["step"])
+            rows[-1][key]
         except (ValueError, KeyError, TypeError):
-            raise MotionloomError(f"{path}, line {number}: should be a JSON object with a step.") from None
+            raise MotionloomError(f"{path}, line {number}: should be a JSON object with {key!r}.") from None
     return rows
 
 

@@ -84,7 +84,7 @@ def descend(
         )
 
     found = minimize(
-        cost, start, jac=True, method="L-BFGS-B", bounds=bounds(powers), options={"ftol": 1e-12, "gtol": 1e-9}
+        cost, start, jac=True, method="L-BFGS-B", bounds=bounds(powers), options={"ftol": 1e-10, "gtol": 1e-8}
     )
     return float(found.fun), found.x
 

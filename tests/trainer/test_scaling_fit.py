@@ -82,9 +82,9 @@ def test_the_same_seed_gives_the_same_intervals():
 
 @pytest.mark.slow
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
-    options = FitOptions(bootstraps=40, confidence=0.8)
+    options = FitOptions(bootstraps=25, confidence=0.8)
     inside = []
-    for seed in range(25):
+    for seed in range(16):
         found = fit_scaling(*planted(0.02, seeds=2, seed=seed), options)
         low, high = found.interval_at(SIZES[-1], FRAMES[0])
         assert found.held_out
@@ -97,9 +97,8 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
                 found.held_out.inside,
             ]
         )
-    # 100 answers, four of each fit alike: two standard deviations of 25 independent ones are 0.16.
-    print(np.mean(inside, 0))
-    assert 0.64 <= np.mean(inside) <= 0.96
+    # Four answers of each of 16 fits, which hang together: two standard deviations of 16 independent ones are 0.2.
+    assert 0.6 <= np.mean(inside) < 1
 
 
 @pytest.mark.parametrize(
