@@ -61,7 +61,9 @@ def main(out: Path, options: DemoOptions = DemoOptions()) -> int:
     cluster = clusters_of(corpus)
     labels = corpus.of_clips("label").to_list()
     names = {int(c): labels[np.flatnonzero(cluster == c)[0]].split()[0] for c in np.unique(cluster)}
-    console.print(f"{len(cluster)} segments in {len(names)} clusters: {', '.join(f'{c} ({n})' for c, n in names.items())}")
+    console.print(
+        f"{len(cluster)} segments in {len(names)} clusters: {', '.join(f'{c} ({n})' for c, n in names.items())}"
+    )
     runs = {c: out / "runs" / f"expert-{c}-{name}" for c, name in names.items()}
     if not train_experts(console, corpus.path, runs, options):
         return 130
@@ -74,7 +76,9 @@ def main(out: Path, options: DemoOptions = DemoOptions()) -> int:
     scores = evaluate_corpus(corpus, policies, trial, Chosen(), out / "referee.json")
     draw(out / "curves.svg", runs, student)
     console.print(as_text(scores), highlight=False)
-    told = summary(scores, {c: run.name for c, run in runs.items()}) | {"minutes": round((time.monotonic() - start) / 60, 1)}
+    told = summary(scores, {c: run.name for c, run in runs.items()}) | {
+        "minutes": round((time.monotonic() - start) / 60, 1)
+    }
     (out / "summary.json").write_text(json.dumps(told, indent=1) + "\n")
     console.print(f"curves: {out / 'curves.svg'}; all figures: {out / 'referee.json'}")
     print(json.dumps(told))
@@ -131,7 +135,9 @@ def progress(run: Path) -> str:
     if not rows:
         return f"{run.name}: begins"
     share = float(np.mean([row["finished_share"] for row in rows[-20:]]))
-    return f"{run.name}: {rows[-1]['step']} updates in {duration(rows[-1]['elapsed_s'])}, {share:.0%} of episodes end well"
+    return (
+        f"{run.name}: {rows[-1]['step']} updates in {duration(rows[-1]['elapsed_s'])}, {share:.0%} of episodes end well"
+    )
 
 
 def summary(scores: pl.DataFrame, experts: dict[int, str]) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def train_corpus_student(
 
 
 def load_policy(name: str) -> Policy:
-    """"pd" replays the reference; else the folder of a run, or the JSON file that describes an ONNX tracker."""
+    """ "pd" replays the reference; else the folder of a run, or the JSON file that describes an ONNX tracker."""
     if name == "pd":
         return PdReplay()
     path = Path(name)

@@ -22,8 +22,9 @@ COLUMNS = {
     "cluster": pl.Int64,
     "frames": pl.Int64,
 }
-LEAST_FRAMES = 25
-"""A random start leaves so many frames to follow, or all but one where the segment is shorter."""
+LEAST_FRAMES = 100
+"""A random start leaves two seconds to follow, or the segment from its first frame where it is shorter: a robot that does nothing takes
+most of a second to fall, and would pass for one that follows to the end."""
 
 
 @dataclass(frozen=True)

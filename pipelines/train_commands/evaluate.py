@@ -26,7 +26,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=float, metavar="S", help="longest rollout (default: to the segment's end)")
     add("--randomise", choices=PRESETS, default="none", help="robots, starts, sensors and pushes (default none)")
     add("--feet", choices=("corners", "capsules"), default="corners", help="what touches the ground (default corners)")
-    add("--threads", type=positive, default=1, metavar="N", help="of MuJoCo; outcomes do not depend on them (default 1)")
+    add(
+        "--threads", type=positive, default=1, metavar="N", help="of MuJoCo; outcomes do not depend on them (default 1)"
+    )
     add("--seed", type=int, default=0, metavar="N")
     add("--hme", metavar="ID", help="clusters of which embedder (default: the corpus's default, if there is one)")
     add("--json", type=Path, metavar="FILE", help="all figures and outcomes in a file")

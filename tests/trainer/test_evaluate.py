@@ -175,12 +175,12 @@ def test_a_row_says_what_the_exam_knows():
 
 def test_random_starts_leave_something_to_follow_and_depend_on_name_and_seed_alone():
     facts = pl.DataFrame({"segment": ["a", "b"]})
-    both = starts_of(exam_of_motions([still(200, 1), still(90, 1)], facts), count=50, seconds=1.0, seed=3)
-    alone = starts_of(exam_of_motions([still(90, 1)], facts[1:]), count=50, seconds=1.0, seed=3)
+    both = starts_of(exam_of_motions([still(300, 1), still(190, 1)], facts), count=50, seconds=1.0, seed=3)
+    alone = starts_of(exam_of_motions([still(190, 1)], facts[1:]), count=50, seconds=1.0, seed=3)
     np.testing.assert_array_equal(both.frame[50:], alone.frame)
     assert both.frame[:50].max() > 100 and len(set(both.frame[:50])) > 30
-    left = np.array([200, 90])[both.motion] - 1 - both.frame
-    assert left.min() >= 24
+    left = np.array([300, 190])[both.motion] - 1 - both.frame
+    assert left.min() >= 99
     np.testing.assert_array_equal(both.frames, np.minimum(left, 50))
 
 
