@@ -1,7 +1,7 @@
-"""The Warp backend moves robots as MuJoCo does, in single precision; here on the CPU, where its kernels take most of a minute to compile.
+"""The Warp backend moves robots as MuJoCo does, in single precision; here on the CPU, where its kernels take half a minute to compile.
 
-Measured over 50 control periods: 4e-6 m in flight, 2e-6 on both feet. Contacts that merely graze may be felt by one and not
-by the other, which costs 1e-3 for a while: these robots start one millimetre deep, or in the air.
+Measured after 50 control periods: 3e-6 in flight, 5e-7 on both feet, 2e-6 after a fall. A contact that merely grazes may be
+felt by one and not by the other, which can cost 1e-3: these robots start one millimetre deep, or in the air.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.slow
 STEPS = 50
 HEIGHT = 0.757
 """Of the pelvis, where the soles of the stance touch the floor [m]."""
-TOLERANCE = 3e-5
+TOLERANCE = 2e-5
 """[m], [rad] and of quaternions, after 50 control periods."""
-SPEED_TOLERANCE = 3e-3
+SPEED_TOLERANCE = 1e-3
 """[m/s] and [rad/s]."""
 
 
@@ -84,6 +84,14 @@ def test_both_backends_agree_on_the_ground(pair):
     go(pair, *standing(HEIGHT - 0.001))
     assert (pair[0].qpos[:, 2] > 0.65).all()  # they stand
     assert np.abs(pair[0].qpos[0] - pair[0].qpos[1]).max() > 1e-3  # as two different robots
+    assert_alike(*pair)
+
+
+def test_both_backends_agree_through_a_fall(pair):
+    qpos, qvel = standing(HEIGHT - 0.001)
+    qvel[:, :2] = -1.0, 0.5
+    go(pair, qpos, qvel)
+    assert (pair[0].qpos[:, 2] < 0.2).all()
     assert_alike(*pair)
 
 
