@@ -59,6 +59,10 @@ class EnvOptions:
     """Of all that is randomised."""
 
 
+FASTEST = 1000.0
+"""A simulation in which anything moves faster has blown up [m/s, rad/s]: the episode has failed and earns nothing."""
+
+
 class TrackingEnv:
     """N robots, each after its own reference; an episode's end begins the next one at once."""
 
@@ -118,7 +122,7 @@ class TrackingEnv:
 
     def step(self, action: Float[np.ndarray, "N J"]) -> Step:
         """Act for one control period; episodes that end begin anew."""
-        action = np.asarray(action, float)
+        action = np.array(action, float)  # a copy: what was done last is kept, and forgotten where an episode ends
         targets = self.contract.targets(action, self.joints_ahead())
         arrived = np.where((self._late & ~self.began)[:, None], self.last_targets, targets)
         self.last_targets = targets
@@ -129,10 +133,13 @@ class TrackingEnv:
         self._look()
         moment = Moment(self.robot, self.reference, self.backend.qpos[:, 7:], action, self.last_action)
         earned, terms = reward(moment, self.options.reward, 1 / self.contract.control_hz)
-        failed = RULES[self.options.failure](self.robot, self.reference) | ~np.isfinite(earned)
+        lost = ~((np.abs(self.backend.qvel).max(1) < FASTEST) & np.isfinite(action).all(1))
+        if lost.any():
+            earned, terms = np.where(lost, 0, earned), {name: np.where(lost, 0, term) for name, term in terms.items()}
+        failed = RULES[self.options.failure](self.robot, self.reference) | lost
         finished = (self.time >= self.last) & ~failed
         self.last_action = action
-        result = Step(np.where(np.isfinite(earned), earned, 0), terms, failed, finished)
+        result = Step(earned, terms, failed, finished)
         self.ended = self.segment.copy(), self.frame.copy(), self.start.copy()
         self.began = failed | finished
         if self.began.any():

@@ -60,6 +60,8 @@ def build_model(gains: Gains, physics: Physics = Physics()) -> Any:
     option = spec.option
     option.timestep, option.integrator = physics.timestep_s, mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     option.iterations, option.ls_iterations = physics.iterations, physics.linesearch_iterations
+    # A simulation that has blown up should be seen to have: MuJoCo would put the robot back upright at the origin.
+    option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     return spec.compile()
 
 
