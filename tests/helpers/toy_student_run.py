@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from safetensors.torch import save_file
-from toy_tracking import ToyEnv, cluster_of, experts
+from toy_tracking import Asked, ToyEnv, cluster_of, experts
 
 from trainer.gpt import GptShape
 from trainer.learner import Learning
@@ -26,18 +26,6 @@ OPTIONS = StudentOptions(
     held_out=0.0,
     log_steps=1,
 )
-
-
-class Asked:
-    """Asks to stop at the `at`-th look."""
-
-    def __init__(self, at: int):
-        self.left = at
-
-    @property
-    def asked(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 def train(folder: Path, stop_rank: int = -1, looks: int = 0) -> None:

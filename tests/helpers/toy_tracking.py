@@ -98,3 +98,15 @@ class LinearExpert:
 
 def experts() -> dict[int, LinearExpert]:
     return {cluster: LinearExpert(cluster) for cluster in (0, 1)}
+
+
+class Asked:
+    """Asks to stop at the `at`-th look."""
+
+    def __init__(self, at: int = 10**9):
+        self.left = at
+
+    @property
+    def asked(self) -> bool:
+        self.left -= 1
+        return self.left < 0

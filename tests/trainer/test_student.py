@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_tracking import CONTRACT, LinearExpert, ToyEnv, cluster_of, experts
+from toy_tracking import CONTRACT, Asked, LinearExpert, ToyEnv, cluster_of, experts
 
 from corpus.errors import MotionloomError
 from deploy.contract import Contract
@@ -37,18 +37,6 @@ TINY = StudentOptions(
     log_steps=1,
 )
 COUNT = 4
-
-
-class Asked:
-    """Asks to stop at the `at`-th look."""
-
-    def __init__(self, at: int = 10**9):
-        self.left = at
-
-    @property
-    def asked(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 class Power:
