@@ -25,6 +25,7 @@ from pipelines.embed import embed
 from pipelines.evaluate import Chosen, evaluate_corpus
 from pipelines.training import Setup, clusters_of, train_corpus_student
 from trainer.evaluate import Trial
+from trainer.learner import Learning
 from trainer.plot import COLOURS, Axis, Curve, draw_curves
 from trainer.randomise import LIGHT
 from trainer.run_log import Interrupt, duration, read_log
@@ -37,7 +38,7 @@ INLINE = Cluster("inline")
 
 @dataclass(frozen=True)
 class DemoOptions:
-    kinds: tuple[str, ...] = ("walk", "squat", "kick")
+    kinds: tuple[str, ...] = ("walk", "squat", "reach")
     """Movements (`corpus.sources.synthetic.KINDS`), each a cluster to be."""
     takes: int = 2
     """Of each movement."""
@@ -45,9 +46,9 @@ class DemoOptions:
     """Length of a take."""
     steps: int = 2_000_000
     """Control periods that an expert is trained on at most."""
-    enough: float = 0.93
+    enough: float = 0.98
     """Share of episodes that end well at which an expert is done."""
-    student: StudentOptions = StudentOptions()
+    student: StudentOptions = StudentOptions(rounds=10, steps_per_round=200, learning=Learning(learning_rate=6e-4))
     starts: int = 16
     """Of the referee's, in each take."""
     at_once: int = 2
