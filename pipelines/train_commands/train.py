@@ -45,7 +45,7 @@ def expert(options: argparse.Namespace) -> int:
         clusters=options.cluster,
         hme_id=options.hme,
         plan=options.plan,
-        setup=_setup(options),
+        setup=setup_of(options),
         options=ExpertOptions(steps=options.steps, enough=options.enough, seed=options.seed),
     )
     return 0
@@ -66,7 +66,7 @@ def student(options: argparse.Namespace) -> int:
         experts=options.expert,
         hme_id=options.hme,
         plan=options.plan,
-        setup=_setup(options),
+        setup=setup_of(options),
         options=StudentOptions(
             shape=shapes[options.size],
             rounds=options.rounds,
@@ -87,7 +87,7 @@ def demo(options: argparse.Namespace) -> int:
 
 
 def _add_expert(parser: argparse.ArgumentParser) -> None:
-    _add_shared(parser)
+    add_shared(parser, robots=192)
     add = parser.add_argument
     add("--cluster", type=int, nargs="+", default=[], metavar="N", help="clusters to train on (default: all segments)")
     add(
@@ -107,7 +107,7 @@ def _add_expert(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_student(parser: argparse.ArgumentParser) -> None:
-    _add_shared(parser)
+    add_shared(parser, robots=64)
     add = parser.add_argument
     add(
         "--expert",
@@ -134,13 +134,13 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_shared(parser: argparse.ArgumentParser) -> None:
+def add_shared(parser: argparse.ArgumentParser, *, robots: int) -> None:
     add_corpus(parser)
     add = parser.add_argument
     add("--run", dest="into", type=Path, required=True, metavar="DIR", help="folder of this run")
     add("--plan", type=Path, metavar="FILE", help="how often segments are drawn, as `loom balance` wrote it")
     add("--hme", metavar="ID", help="clusters of which embedder (default: the corpus's default)")
-    add("--robots", type=positive, default=192, metavar="N", help="simulated at a time (default 192)")
+    add("--robots", type=positive, default=robots, metavar="N", help=f"simulated at a time (default {robots})")
     add("--threads", type=positive, default=1, metavar="N", help="of MuJoCo (default 1)")
     add("--seconds", type=float, default=10.0, metavar="S", help="longest episode (default 10)")
     add(
@@ -150,7 +150,7 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="N")
 
 
-def _setup(options: argparse.Namespace) -> Any:
+def setup_of(options: argparse.Namespace) -> Any:
     from pipelines.training import Setup
 
     names = ("robots", "threads", "seconds", "randomise", "mirror", "seed")
