@@ -96,6 +96,7 @@ def train_cluster_expert(
     hme_id: str | None = None,
     plan: Path | None = None,
     setup: Setup = Setup(),
+    contract: Contract | None = None,
     options: ExpertOptions = ExpertOptions(),
 ) -> Expert:
     """An expert for these clusters, or for the whole corpus where none is named, in the folder `run`."""
@@ -105,7 +106,7 @@ def train_cluster_expert(
         if unknown := sorted(set(clusters) - set(of.tolist())):
             raise MotionloomError(f"No segment is of cluster {unknown[0]}; there are 0 to {of.max()}.")
         mask = np.isin(of, clusters)
-    env = make_env(corpus, plan_of(corpus, mask, plan), setup)
+    env = make_env(corpus, plan_of(corpus, mask, plan), setup, contract)
     about = {"clusters": list(clusters), "corpus": corpus.stamp.hex(), "setup": vars(setup)}
     return train_expert(run, env, options, about=about)
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from pipelines.options import add_corpus, positive
-from pipelines.train_commands.train import PRESETS
+from pipelines.train_commands.options import PRESETS, one_thread
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,6 @@ def run(options: argparse.Namespace) -> int:
     rules, how near they stay, and how sure that is. The same command gives the same figures, bit for bit."""
     from corpus.catalog import Corpus
     from pipelines.evaluate import Chosen, evaluate_corpus
-    from pipelines.train_commands.train import one_thread
     from trainer.evaluate import Trial
     from trainer.physics import Physics
     from trainer.randomise import PRESETS as presets
