@@ -35,9 +35,9 @@ from trainer.windows import Windows, find_episodes
 
 @dataclass(frozen=True)
 class Grid:
-    sizes: tuple[str, ...] = ("nano", "S")
+    sizes: tuple[str, ...] = ("nano", "S", "B")
     """Of `trainer.gpt.SIZES`."""
-    shares: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0)
+    shares: tuple[float, ...] = (0.0625, 0.125, 0.25, 0.5, 1.0)
     """Of the frames that may be trained on."""
     seeds: tuple[int, ...] = (0,)
     validation_steps: int = 500

@@ -17,9 +17,9 @@ from pipelines.train_commands.options import (
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser, robots=64)
     add_student_options(parser)
-    add, share = parser.add_argument, "of the frames that may be trained on (default 1/8, 1/4, 1/2, 1)"
-    add("--size", choices=SIZES, nargs="+", default=["nano", "S"], help="of students (default nano S)")
-    add("--share", type=float, nargs="+", default=[0.125, 0.25, 0.5, 1.0], metavar="X", help=share)
+    add, share = parser.add_argument, "of the frames that may be trained on (default 1/16, 1/8, 1/4, 1/2, 1)"
+    add("--size", choices=SIZES, nargs="+", default=["nano", "S", "B"], help="of students (default nano S B)")
+    add("--share", type=float, nargs="+", default=[0.0625, 0.125, 0.25, 0.5, 1.0], metavar="X", help=share)
     add("--seeds", type=int, nargs="+", default=[0], metavar="N", help="a student for each (default 0)")
 
 

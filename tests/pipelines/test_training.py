@@ -135,7 +135,7 @@ def test_a_small_grid_is_told_to_be_too_small_for_a_law_and_is_not_trained_twice
         "options": options,
     }
     told = scale(Corpus.open(made / "corpus"), tmp_path / "law", **asked)
-    assert told.fit is None and "point" in told.refused + "points"
+    assert told.fit is None and "3 network sizes (there are 1)" in told.refused
     assert len(told.rows) == 2 and all(np.isfinite(row["loss"]) for row in told.rows)
     before = (tmp_path / "law" / "scaling.jsonl").read_bytes()
     scale(Corpus.open(made / "corpus"), tmp_path / "law", **asked)
