@@ -49,6 +49,13 @@ class Trial:
     threads: int = 1
     """Of MuJoCo; outcomes do not depend on them."""
 
+    def __post_init__(self) -> None:
+        least = {"starts": 1, "seconds": 1 / CONTROL_HZ, "seed": 0, "batch": 1, "threads": 1}
+        for name, limit in least.items():
+            value = getattr(self, name)
+            if value is not None and not value >= limit:
+                raise MotionloomError(f"trial: {name} should be at least {limit:g}; got {value:g}.")
+
 
 @dataclass(frozen=True)
 class Followed:

@@ -83,10 +83,6 @@ def starts_of(exam: Exam, *, count: int | None, seconds: float | None, seed: int
 
     Where a motion's random starts lie depends on its name and the seed, not on what else is in the exam.
     """
-    if (count is not None and count < 1) or (seconds is not None and seconds * CORPUS_FPS < 1):
-        raise MotionloomError(
-            f"A trial should have 1 start per motion or more, of a frame or more; got {count} and {seconds}."
-        )
     motion, frame, left = [], [], []
     for i, (name, frames) in enumerate(exam.about.select("segment", "frames").iter_rows()):
         begin = np.zeros(1, int)

@@ -6,7 +6,9 @@ import mujoco
 import numpy as np
 import polars as pl
 import pytest
+from small_corpus import write_small_corpus
 
+from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
 from corpus.g1 import G1, KEY_BODIES
 from corpus.motion import RobotMotion
@@ -17,7 +19,7 @@ from deploy.contract import STANDING, Contract
 from trainer.backend import CpuBackend
 from trainer.env import EnvOptions, TrackingEnv
 from trainer.evaluate import Trial, conditions, evaluate
-from trainer.exam import exam_of_motions, starts_of
+from trainer.exam import exam_of_corpus, exam_of_motions, starts_of
 from trainer.kinematics import body_states
 from trainer.metrics import METRICS, heading_frame
 from trainer.physics import build_model
@@ -187,6 +189,22 @@ def test_random_starts_leave_something_to_follow_and_depend_on_name_and_seed_alo
 def test_motions_of_another_rate_are_refused():
     with pytest.raises(MotionloomError, match="50 Hz"):
         exam_of_motions([RobotMotion(still(9, 1).qpos, 30.0)])
+
+
+def test_an_exam_of_a_corpus_takes_the_segments_asked_for_with_their_facts(tmp_path):
+    corpus = Corpus.open(write_small_corpus(tmp_path / "corpus", "aa", "bb", "cc"))
+    exam = exam_of_corpus(corpus, segments=np.array([2, 0]), cluster=np.array([7, 8, 9]))
+    assert exam.about["segment"].to_list() == [corpus.kept["segment"][2], corpus.kept["segment"][0]]
+    assert exam.about["cluster"].to_list() == [9, 7] and exam.about["source"].to_list() == ["robot", "robot"]
+    np.testing.assert_array_equal(exam.motion(0).qpos, corpus.motion(2).qpos)
+    with pytest.raises(MotionloomError, match="2 clusters for 3 kept segments"):
+        exam_of_corpus(corpus, cluster=np.array([1, 2]))
+
+
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"threads": 0}, {"starts": 0}, {"seconds": 0.0}, {"seed": -1}])
+def test_a_trial_of_nothing_is_refused(wrong):
+    with pytest.raises(MotionloomError, match=f"{next(iter(wrong))}"):
+        Trial(**wrong)
 
 
 @pytest.fixture(scope="module")
