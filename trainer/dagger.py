@@ -17,11 +17,28 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from corpus.errors import MotionloomError
+from deploy.contract import Contract
 from trainer.aggregate import Trajectories
 from trainer.random_numbers import uniform
 
 ClusterOf = Callable[[Int[np.ndarray, " N"]], Int[np.ndarray, " N"]]
 """Clusters of segments."""
+
+
+class Environment(Protocol):
+    """What is asked of environments: those of `trainer.env.TrackingEnv`, or a toy."""
+
+    contract: Contract
+    began: Bool[np.ndarray, " N"]
+
+    @property
+    def segment(self) -> Int[np.ndarray, " N"]: ...
+    @property
+    def frame(self) -> Int[np.ndarray, " N"]: ...
+    def view(self) -> Any: ...
+    def step(self, action: Float[np.ndarray, "N A"]) -> Any: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class Actor(Protocol):
@@ -37,7 +54,7 @@ def expert_share(round_number: int, mixing_rounds: int) -> float:
 
 
 def roll_out(
-    env: Any,
+    env: Environment,
     student: Actor | None,
     experts: Mapping[int, Actor],
     cluster_of: ClusterOf,
@@ -99,6 +116,19 @@ def expert_actions(
             f"The experts of clusters {bad.tolist()} gave actions that are not finite: train them anew."
         )
     return action
+
+
+def common_contract(env: Environment, experts: Mapping[int, Any]) -> Contract:
+    """The one that the environment and all experts are under; the student is under it too."""
+    if not experts:
+        raise MotionloomError("There are no experts to learn from: give at least one.")
+    for cluster, expert in experts.items():
+        if expert.contract.hash != env.contract.hash:
+            raise MotionloomError(
+                f"The expert of cluster {cluster} is under contract {expert.contract.hash}, the environment under "
+                f"{env.contract.hash}: it should be the one that the experts were trained under."
+            )
+    return env.contract
 
 
 def rows_of(view: Any, rows: Int[np.ndarray, " R"]) -> Any:

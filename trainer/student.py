@@ -17,7 +17,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,9 @@ import torch
 from corpus.durable import replace_file
 from corpus.errors import MotionloomError
 from corpus.loading.prefetch import ahead
-from deploy.contract import Contract
 from trainer.aggregate import Trajectories, read_ending, read_trajectories, save_trajectories, statistics
 from trainer.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
-from trainer.dagger import ClusterOf, draw_turns, expert_share, roll_out
+from trainer.dagger import ClusterOf, Environment, common_contract, draw_turns, expert_share, roll_out
 from trainer.gpt import SIZES, Gpt, GptShape
 from trainer.learner import Learner, Learning
 from trainer.processes import Processes, joined
@@ -94,7 +93,7 @@ _CHANGEABLE = ("device", "threads", "checkpoint_steps", "log_steps")
 
 def train_student(
     folder: Path,
-    env: Any,
+    env: Environment,
     experts: Mapping[int, Any],
     cluster_of: ClusterOf,
     options: StudentOptions = StudentOptions(),
@@ -117,7 +116,7 @@ class StudentRun:
     def __init__(
         self,
         folder: Path,
-        env: Any,
+        env: Environment,
         experts: Mapping[int, Any],
         cluster_of: ClusterOf,
         options: StudentOptions,
@@ -126,24 +125,24 @@ class StudentRun:
     ):
         self.folder, self.env, self.experts, self.cluster_of = folder, env, experts, cluster_of
         self.options, self.processes, self.rounds_begun = options, processes, 0
-        self.contract = _common_contract(experts)
+        self.contract = common_contract(env, experts)
         if options.batch_size < max(len(experts), processes.world):
             raise MotionloomError(
                 f"batch_size {options.batch_size}: should be at least the number of experts ({len(experts)}) and processes."
             )
         if options.device == "cpu":
             torch.set_num_threads(options.threads)
-        self.observation_size = self.contract.observation.size
-        model = Gpt(self.observation_size, len(self.contract.joint_names), options.shape, seed=options.seed)
-        self.model = model.to(processes.device)
+        size, count = self.contract.observation.size, len(self.contract.joint_names)
+        self.model = Gpt(size, count, options.shape, seed=options.seed).to(processes.device)
         self.learner = Learner(self.model, options.learning, options.total_steps, processes)
         self._begin_or_go_on(about or {})
 
     def train(self, interrupt: Any) -> None:
         """To the end, or until `interrupt.asked`; what is done by then is saved."""
-        with _log_of(self.folder, self.options.total_steps, self.learner.step, self.processes.rank) as run_log:
-            asked = False
-            while self.learner.step < self.options.total_steps and not asked:
+        total, asked = self.options.total_steps, False
+        is_first = self.processes.rank == 0  # it logs for all
+        with RunLog(self.folder, total, step=self.learner.step) if is_first else nullcontext() as run_log:
+            while self.learner.step < total and not asked:
                 if self.learner.step == self.rounds_begun * self.options.steps_per_round:
                     asked = self._roll_out(interrupt)
                 else:
@@ -249,20 +248,3 @@ def _check_same(path: Path, mine: dict[str, Any]) -> None:
         raise MotionloomError(
             f"{path} is of another run: it differs in {', '.join(other)}. Name another folder, or go on with what it says."
         )
-
-
-def _common_contract(experts: Mapping[int, Any]) -> Contract:
-    """The one that all experts were trained under; the student is under it too."""
-    if not experts:
-        raise MotionloomError("There are no experts to learn from: give at least one.")
-    contracts = {expert.contract.hash: expert.contract for expert in experts.values()}
-    if len(contracts) > 1:
-        raise MotionloomError(
-            f"The experts are under {len(contracts)} contracts ({', '.join(contracts)}); one is needed."
-        )
-    return next(iter(contracts.values()))
-
-
-def _log_of(folder: Path, total_steps: int, step: int, rank: int) -> AbstractContextManager[RunLog | None]:
-    """The first process logs for all."""
-    return RunLog(folder, total_steps, step=step) if rank == 0 else nullcontext()

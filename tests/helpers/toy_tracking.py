@@ -30,12 +30,13 @@ class Step:
 class ToyEnv:
     """Environments `first` to `first + count − 1` of all; segments 2c and 2c + 1 belong to cluster c."""
 
+    contract = CONTRACT
+
     def __init__(self, count: int, *, first: int = 0, limit: float = 3.0):
         self.index, self.limit = first + np.arange(count), limit
         self.episode, self.frame = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self.segment, self.began = np.zeros(count, np.int64), np.ones(count, bool)
         self.state, self.last_action = np.zeros((count, STATES)), np.zeros((count, 29), np.float32)
-        self.seen: list[np.ndarray] = []
         self._reset(np.ones(count, bool))
 
     def view(self) -> View:

@@ -202,9 +202,9 @@ def test_a_lost_file_of_the_run_is_named(tmp_path):
         run(tmp_path)
 
 
-def test_experts_under_different_contracts_are_refused(tmp_path):
+def test_an_expert_under_another_contract_is_refused(tmp_path):
     mixed = {**experts(), 1: LinearExpert(1, Contract())}
-    with pytest.raises(MotionloomError, match="experts are under 2 contracts"):
+    with pytest.raises(MotionloomError, match="expert of cluster 1 is under contract"):
         StudentRun(tmp_path, ToyEnv(COUNT), mixed, cluster_of, TINY)
 
 
