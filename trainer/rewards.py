@@ -6,6 +6,7 @@ a robot that drifts still learns to move. Terms and widths are those in use in t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -26,6 +27,11 @@ class Moment:
     joint_position: Float[np.ndarray, "N J"]
     action: Float[np.ndarray, "N J"]
     last_action: Float[np.ndarray, "N J"]
+
+    @functools.cached_property
+    def placed(self) -> BodyStates:
+        """The reference in the robot's place."""
+        return in_place(self.robot, self.reference)
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,11 @@ def root_rotation(moment: Moment, width: float) -> Float[np.ndarray, " N"]:
 
 
 def body_position(moment: Moment, width: float) -> Float[np.ndarray, " N"]:
-    robot, reference = moment.robot, in_place(moment.robot, moment.reference)
-    return _bell(robot.position - reference.position, width)
+    return _bell(moment.robot.position - moment.placed.position, width)
 
 
 def body_rotation(moment: Moment, width: float) -> Float[np.ndarray, " N"]:
-    robot, reference = moment.robot, in_place(moment.robot, moment.reference)
-    return np.exp(-(_angle(robot.rotation, reference.rotation) ** 2).mean(1) / width**2)
+    return np.exp(-(_angle(moment.robot.rotation, moment.placed.rotation) ** 2).mean(1) / width**2)
 
 
 def body_velocity(moment: Moment, width: float) -> Float[np.ndarray, " N"]:
