@@ -166,6 +166,8 @@ def load_generator_facts(generator: np.random.Generator, facts: Mapping[str, Any
 def _listed(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _listed(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_listed(part) for part in value]
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 

@@ -64,7 +64,15 @@ def bytes_of(tensor: torch.Tensor) -> bytes:
 
 
 def test_facts_come_back_with_large_and_odd_numbers(tmp_path):
-    facts = {**FACTS, "state": 2**127 + 3, "loss": 0.1 + 0.2, "none": None, "text": "ä", "count": np.int64(3)}
+    facts = {
+        **FACTS,
+        "state": 2**127 + 3,
+        "loss": 0.1 + 0.2,
+        "none": None,
+        "text": "ä",
+        "count": np.int64(3),
+        "row": [np.float32(0.5)],
+    }
     save_checkpoint(tmp_path, {}, facts)
     assert load_checkpoint(tmp_path, kind="toy")[1] == facts
 
