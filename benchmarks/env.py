@@ -48,7 +48,7 @@ STEPS = 4
 SUBSTEPS = Physics().substeps
 WARM_UP = 40
 """Control periods before: some have fallen by then, others have not."""
-PARTS = ("view", "kinematics", "reward", "reset")
+PARTS = ("physics", "view", "kinematics", "reward", "reset")
 
 
 def main() -> None:
@@ -162,7 +162,7 @@ class Raw:
 
 def shares(env: TrackingEnv, actions: np.ndarray, rounds: int) -> dict[str, float]:
     """Of the environment's time, by what it is spent on."""
-    spent = dict.fromkeys(("physics", *PARTS), 0.0)
+    spent: dict[str, float] = dict.fromkeys(PARTS, 0.0)
     with ExitStack() as stack:
         for part, owner, name in (
             ("physics", env.backend, "step"), ("view", env, "view"), ("kinematics", env_module, "body_states"),
@@ -170,7 +170,7 @@ def shares(env: TrackingEnv, actions: np.ndarray, rounds: int) -> dict[str, floa
         ):  # fmt: skip
             stack.enter_context(patch.object(owner, name, clocked(getattr(owner, name), part, spent)))
         total = timed(lambda: walk(env, actions, STEPS * rounds))
-    return {**{part: round(taken / total, 3) for part, taken in spent.items()}}
+    return {part: round(taken / total, 3) for part, taken in spent.items()}
 
 
 def clocked(function: Callable[..., Any], part: str, spent: dict[str, float]) -> Callable[..., Any]:

@@ -19,7 +19,7 @@ from trainer.randomise import NONE, TRAINING, Randomisation, joint_offsets, push
 from trainer.references import ClipReferences
 from trainer.rewards import RewardOptions
 
-COUNT, LENGTH = 6, 60
+COUNT, LENGTH, SHORTEST = 6, 60, 25
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def squat(g1) -> RobotMotion:
 def make(model, motions: list[RobotMotion], *, seed: int = 0, count: int = COUNT, **options) -> TrackingEnv:
     contract = options.pop("contract", None)
     backend = CpuBackend(model, count)
-    references = ClipReferences(motions, length=LENGTH, seed=seed)
+    references = ClipReferences(motions, length=LENGTH, seed=seed, shortest=SHORTEST)
     return TrackingEnv(backend, references, contract=contract, options=EnvOptions(seed=seed, **options))
 
 
@@ -51,7 +51,7 @@ def nothing(env: TrackingEnv) -> np.ndarray:
 
 def test_a_robot_begins_on_its_reference(model):
     env = make(model, [wandering(4, 0), swinging(0.5, 3)])
-    drawn = ClipReferences([wandering(4, 0), swinging(0.5, 3)], length=LENGTH).draw(COUNT)
+    drawn = ClipReferences([wandering(4, 0), swinging(0.5, 3)], length=LENGTH, shortest=SHORTEST).draw(COUNT)
     assert env.began.all()
     assert np.allclose(env.backend.qpos, drawn.qpos[:, 0])
     assert np.allclose(env.backend.qvel, drawn.velocity[:, 0])
@@ -112,7 +112,7 @@ def test_episodes_begin_anew_where_they_ended_and_nowhere_else(model):
         assert (env.segment[~over] == segment[~over]).all()
         assert (env.frame[over] == env.start[over]).all()
         assert (env.last_action[over] == 0).all()
-        assert (env.start + 24 < frames[env.segment]).all()
+        assert (env.start + SHORTEST - 1 < frames[env.segment]).all()
         frame, segment, start = env.frame.copy(), env.segment.copy(), env.start.copy()
         ends += over.sum()
     assert ends >= COUNT

@@ -9,10 +9,10 @@ from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
 from corpus.loading.sampling_plan import Plan
 from corpus.motion import RobotMotion, velocity
-from trainer.references import SHORTEST, ClipReferences, CorpusReferences
+from trainer.references import ClipReferences, CorpusReferences
 
 SECONDS = (4.0, 1.0, 2.0)
-LENGTH = 60
+LENGTH, SHORTEST = 60, 25
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def corpus(tmp_path_factory, motions) -> Corpus:
 def make(request, corpus, motions):
     """References of the same motions, by both ways."""
     if request.param == "clips":
-        return lambda **options: ClipReferences(motions, length=LENGTH, **options)
-    return lambda **options: CorpusReferences(corpus, length=LENGTH, **options)
+        return lambda **options: ClipReferences(motions, length=LENGTH, shortest=SHORTEST, **options)
+    return lambda **options: CorpusReferences(corpus, length=LENGTH, shortest=SHORTEST, **options)
 
 
 def arrays(drawn) -> list[np.ndarray]:
@@ -57,7 +57,10 @@ def test_a_motion_that_is_over_stands_still(make, motions):
 
 
 def test_both_ways_give_the_same(corpus, motions):
-    clips, stored = ClipReferences(motions, length=LENGTH, seed=4), CorpusReferences(corpus, length=LENGTH, seed=4)
+    clips, stored = (
+        ClipReferences(motions, length=LENGTH, shortest=SHORTEST, seed=4),
+        CorpusReferences(corpus, length=LENGTH, shortest=SHORTEST, seed=4),
+    )
     assert (clips.frames == stored.frames).all()
     for _ in range(3):
         for a, b in zip(arrays(clips.draw(7)), arrays(stored.draw(7)), strict=True):
@@ -102,7 +105,7 @@ def test_by_default_every_start_is_as_likely(make):
 
 
 def test_corpus_motions_are_augmented_as_asked(corpus, motions):
-    references = CorpusReferences(corpus, length=LENGTH, augment=Augment(mirror=1.0, speeds=(1.0,)))
+    references = CorpusReferences(corpus, length=LENGTH, shortest=SHORTEST, augment=Augment(mirror=1.0, speeds=(1.0,)))
     drawn, mirrored = references.draw(10), [in_the_mirror(motion) for motion in motions]
     for i, (segment, first, count) in enumerate(zip(drawn.segment, drawn.frame, drawn.frames, strict=True)):
         # Turned about the vertical too: joints and heights stay.
@@ -111,7 +114,7 @@ def test_corpus_motions_are_augmented_as_asked(corpus, motions):
         assert np.allclose(drawn.qpos[i, :count, 2], expected[:, 2], atol=1e-6)
     plain = references.take(np.array([0]), np.array([10]))
     assert (plain.qpos[0] == motions[0].qpos[10 : 10 + LENGTH]).all()
-    again = CorpusReferences(corpus, length=LENGTH, augment=Augment(mirror=1.0, speeds=(1.0,)))
+    again = CorpusReferences(corpus, length=LENGTH, shortest=SHORTEST, augment=Augment(mirror=1.0, speeds=(1.0,)))
     again.draw(1)
     assert (references.draw(5).qpos == again.draw(5).qpos).all()  # taking changed nothing
 
