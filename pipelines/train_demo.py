@@ -48,7 +48,9 @@ class DemoOptions:
     """Control periods that an expert is trained on at most."""
     enough: float = 0.98
     """Share of episodes that end well at which an expert is done."""
-    student: StudentOptions = StudentOptions(rounds=10, steps_per_round=200, learning=Learning(learning_rate=6e-4))
+    student: StudentOptions = StudentOptions(
+        rounds=10, mixing_rounds=1, steps_per_round=200, learning=Learning(learning_rate=6e-4)
+    )
     starts: int = 16
     """Of the referee's, in each take."""
     at_once: int = 2
