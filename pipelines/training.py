@@ -19,14 +19,15 @@ from corpus.loading.sampling_plan import Plan, window_count
 from deploy.contract import Contract
 from hme.cluster import read_clusters
 from hme.space import Space
-from trainer.backend import CpuBackend
+from trainer import warp_backend
+from trainer.backend import Backend, CpuBackend
 from trainer.env import EnvOptions, TrackingEnv
 from trainer.expert import Expert, ExpertOptions, load_expert, train_expert
 from trainer.onnx_tracker import load_tracker
 from trainer.physics import Physics, build_model
 from trainer.policies import PdReplay, Policy
 from trainer.processes import rank_and_world
-from trainer.randomise import PRESETS, vary_model
+from trainer.randomise import PRESETS, varied_fields, vary_model
 from trainer.references import SHORTEST, CorpusReferences
 from trainer.student import StudentOptions, train_student
 from trainer.student_policy import StudentPolicy, load_student
@@ -41,6 +42,8 @@ class Setup:
 
     robots: int = 192
     """At a time; more give smoother updates, and slower ones."""
+    simulator: str = "mujoco"
+    """"mujoco", on the CPU; "warp", mujoco_warp on a GPU."""
     threads: int = 1
     """Of MuJoCo."""
     seconds: float = 10.0
@@ -54,13 +57,8 @@ class Setup:
 
 def make_env(corpus: Corpus, plan: Plan, setup: Setup, contract: Contract | None = None) -> TrackingEnv:
     """Robots that follow a corpus by a plan."""
-    if setup.randomise not in PRESETS:
-        raise MotionloomError(f"No randomisation {setup.randomise!r}. Known: {', '.join(PRESETS)}.")
-    contract, physics, chance = contract or Contract(), Physics(), PRESETS[setup.randomise]
-    model: Any = build_model(contract.gains, physics)
-    if chance.varies_model:
-        model = [vary_model(model, chance, setup.seed, env) for env in range(setup.robots)]
-    backend = CpuBackend(model, setup.robots, threads=setup.threads, substeps=physics.substeps)
+    contract = contract or Contract()
+    backend, chance = _backend(contract, setup), PRESETS[setup.randomise]
     ahead = max(contract.observation.frames)
     references = CorpusReferences(
         corpus,
@@ -71,6 +69,26 @@ def make_env(corpus: Corpus, plan: Plan, setup: Setup, contract: Contract | None
     )
     options = EnvOptions(randomisation=chance, seed=setup.seed)
     return TrackingEnv(backend, references, contract=contract, options=options)
+
+
+def _backend(contract: Contract, setup: Setup) -> Backend:
+    """Robots in the simulator, each with what is its own."""
+    if setup.randomise not in PRESETS or setup.simulator not in SIMULATORS:
+        raise MotionloomError(
+            f"Randomisation {setup.randomise!r}: known are {', '.join(PRESETS)}. Simulator {setup.simulator!r}: known are "
+            f"{', '.join(SIMULATORS)}."
+        )
+    physics, chance, robots = Physics(), PRESETS[setup.randomise], range(setup.robots)
+    model: Any = build_model(contract.gains, physics)
+    if setup.simulator == "warp":
+        fields = varied_fields(model, chance, setup.seed, robots) if chance.varies_model else None
+        return warp_backend.WarpBackend(model, setup.robots, substeps=physics.substeps, fields=fields)
+    if chance.varies_model:
+        model = [vary_model(model, chance, setup.seed, robot) for robot in robots]
+    return CpuBackend(model, setup.robots, threads=setup.threads, substeps=physics.substeps)
+
+
+SIMULATORS = ("mujoco", "warp")
 
 
 def clusters_of(corpus: Corpus, hme_id: str | None = None) -> Int[np.ndarray, " S"]:

@@ -32,6 +32,8 @@ from trainer.ppo import PpoOptions, Rollout, collect, everything, update
 from trainer.run_log import Interrupt, RunLog
 
 KIND = "expert"
+SHOWN = ("reward", "finished_share", "divergence", "deviation")
+"""Numbers in lines of progress; the log has all."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def train_expert(
         told = {"kind": KIND, **(about or {}), "options": asdict(options), "contract": env.contract.to_json()}
         replace_file(folder / "run.json", lambda path: path.write_text(json.dumps(told, indent=1)))
         training.warm_up()
-    with Interrupt() as interrupt, RunLog(folder, updates, step=done) as log:
+    with Interrupt() as interrupt, RunLog(folder, updates, step=done, shown=SHOWN) as log:
         while done < updates and not training.good_enough() and not interrupt.asked:
             done += 1
             log.write(done, **training.improve())

@@ -18,6 +18,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -35,9 +36,17 @@ log = logging.getLogger(__name__)
 class RunLog:
     """Owns `log.jsonl` and `tensorboard/` of a run's folder; use as a context manager, or call `close`."""
 
-    def __init__(self, folder: Path, total_steps: int, *, step: int = 0, tensorboard: bool = True):
-        """`step` is the one the run goes on from, 0 where it begins."""
-        self.total_steps, self.first_step = total_steps, step
+    def __init__(
+        self,
+        folder: Path,
+        total_steps: int,
+        *,
+        step: int = 0,
+        tensorboard: bool = True,
+        shown: Sequence[str] | None = None,
+    ):
+        """`step` is the one the run goes on from, 0 where it begins. Lines of progress tell the numbers `shown`; None tells all."""
+        self.total_steps, self.first_step, self.shown = total_steps, step, shown
         folder.mkdir(parents=True, exist_ok=True)
         self._before_s = _cut(folder / LOG, step)
         self._file = (folder / LOG).open("a", buffering=1)  # every line is on its way to the disk at once
@@ -70,7 +79,8 @@ class RunLog:
         """How far the run has come, how fast it goes since it was started, and how long the rest will take."""
         rate = (step - self.first_step) / max(time.monotonic() - self._start, 1e-6)
         left = f", {duration((self.total_steps - step) / rate)} left" if rate > 0 and step < self.total_steps else ""
-        shown = "".join(f", {name} {value:.4g}" for name, value in numbers.items())
+        names = numbers if self.shown is None else [name for name in self.shown if name in numbers]
+        shown = "".join(f", {name} {numbers[name]:.4g}" for name in names)
         return f"step {step:,}/{self.total_steps:,}, {rate:,.3g} steps/s{left}{shown}"
 
     def _progress(self, step: int, numbers: dict[str, float]) -> None:

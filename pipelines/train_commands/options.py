@@ -12,6 +12,8 @@ PRESETS = ("none", "light", "training")
 """The keys of `trainer.randomise.PRESETS`, repeated here because reading them there takes a second."""
 SIZES = ("nano", "S", "B", "L")
 """Likewise of `trainer.gpt.SIZES`."""
+SIMULATORS = ("mujoco", "warp")
+"""Likewise `pipelines.training.SIMULATORS`."""
 
 
 def add_run_options(parser: argparse.ArgumentParser, *, robots: int) -> None:
@@ -21,6 +23,9 @@ def add_run_options(parser: argparse.ArgumentParser, *, robots: int) -> None:
     add("--run", dest="into", type=Path, required=True, metavar="DIR", help="folder of this run")
     add("--hme", metavar="ID", help="clusters of which embedder (default: the corpus's default)")
     add("--robots", type=positive, default=robots, metavar="N", help=f"simulated at a time (default {robots})")
+    add(
+        "--simulator", choices=SIMULATORS, default="mujoco", help="on the CPU, or mujoco_warp on a GPU (default mujoco)"
+    )
     add("--threads", type=positive, default=1, metavar="N", help="of MuJoCo (default 1)")
     add("--seconds", type=float, default=10.0, metavar="S", help="longest episode (default 10)")
     add("--randomise", choices=PRESETS, default="training", help="robots, starts, sensors, pushes (default training)")
@@ -47,7 +52,7 @@ def setup_of(options: argparse.Namespace) -> Any:
     """The `pipelines.training.Setup` that was asked for."""
     from pipelines.training import Setup
 
-    names = ("robots", "threads", "seconds", "randomise", "mirror", "seed")
+    names = ("robots", "simulator", "threads", "seconds", "randomise", "mirror", "seed")
     return Setup(**{name: getattr(options, name) for name in names})
 
 
