@@ -37,6 +37,10 @@ bench: .venv/.bench
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.loader
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.scale
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.hme --all
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.env
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.gpt
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.ppo
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.balance
 
 clean:
 	rm -rf .venv demo-out
