@@ -79,7 +79,7 @@ def main(out: Path, options: DemoOptions = DemoOptions()) -> int:
     scores = evaluate_corpus(corpus, policies, trial, Chosen(), out / "referee.json")
     draw(out / "curves.svg", runs, student)
     (out / "referee.txt").write_text(as_text(scores))
-    console.print(as_text(scores), highlight=False)
+    print(as_text(scores))  # as wide as it is: rich would break its lines
     told = summary(scores, {c: run.name for c, run in runs.items()}) | {
         "minutes": round((time.monotonic() - start) / 60, 1)
     }
