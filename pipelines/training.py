@@ -34,6 +34,8 @@ from trainer.student_policy import StudentPolicy, load_student
 
 RUN = "run.json"
 """In a run's folder: what it is, and of which motions."""
+MIRRORED = Augment(mirror=0.5, speeds=(1.0,), heading=False)
+"""What `Setup.mirror` asks for."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def make_env(corpus: Corpus, plan: Plan, setup: Setup, contract: Contract | None
         length=round(setup.seconds * contract.control_hz) + ahead,
         seed=setup.seed,
         plan=plan,
-        augment=Augment(mirror=True) if setup.mirror else None,
+        augment=MIRRORED if setup.mirror else None,
     )
     options = EnvOptions(randomisation=chance, seed=setup.seed)
     return TrackingEnv(backend, references, contract=contract, options=options)

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from corpus.augment import mirror_columns
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
+from corpus.g1 import G1
 from pipelines.cli import main
 from pipelines.evaluate import Chosen, evaluate_corpus
 from pipelines.scaling import Grid, scale
 from pipelines.train_demo import DemoOptions, make_corpus, summary
-from pipelines.training import Setup, clusters_of, load_experts, load_policy, plan_of
+from pipelines.training import Setup, clusters_of, load_experts, load_policy, make_env, plan_of
 from trainer.checkpoint import checkpoint_steps, load_checkpoint
 from trainer.evaluate import Trial
 from trainer.gpt import SIZES, GptShape
@@ -66,6 +68,19 @@ def test_a_run_that_goes_on_ends_as_one_that_never_stopped(made, tmp_path):
     assert stopped.keys() == whole.keys()
     assert all((stopped[name] == whole[name]).all() for name in whole)
     assert [row["step"] for row in read_log(tmp_path / "stopped")] == [1, 2, 3]
+
+
+def test_mirroring_shows_half_of_the_motions_left_for_right_and_changes_nothing_else(made):
+    corpus = Corpus.open(made / "corpus")
+    setup = Setup(robots=40, seconds=2, randomise="none", mirror=True)
+    env = make_env(corpus, plan_of(corpus), setup)
+    frames = np.stack([corpus.motion(s).qpos[f] for s, f in zip(env.segment, env.start, strict=True)])
+    columns = np.array(mirror_columns(G1))
+    images = frames[:, np.abs(columns) - 1] * np.sign(columns)
+    as_they_are, in_the_mirror = (np.isclose(env.backend.qpos, x, atol=1e-5).all(1) for x in (frames, images))
+    assert (as_they_are | in_the_mirror).all()
+    assert 0.2 < in_the_mirror.mean() < 0.8
+    assert (env.speed == 1).all()
 
 
 def test_absolute_actions_are_another_contract(made, tmp_path):
