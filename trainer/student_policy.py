@@ -33,7 +33,11 @@ class StudentPolicy:
         self._cache: Cache | None = None
 
     def forget(self, envs: Int[np.ndarray, " R"]) -> None:
-        if self._cache is not None and len(envs):
+        if self._cache is None or not len(envs):
+            return
+        if len(np.unique(envs)) == len(self._cache.seen):
+            self._cache = None  # counted from 0 again: rounding depends on the place in the ring
+        else:
             self._cache.forget(envs)
 
     def act(self, view: Any) -> Float32[np.ndarray, "N A"]:

@@ -152,6 +152,19 @@ def test_an_experts_outcomes_are_equal_bit_for_bit(exam):
     assert not first.drop("policy").equals(evaluate(PdReplay(), exam).drop("policy"))
 
 
+def test_a_students_outcomes_are_equal_bit_for_bit_whatever_it_did_before(exam):
+    torch = pytest.importorskip("torch")
+    from trainer.gpt import Gpt, GptShape
+    from trainer.student_policy import StudentPolicy
+
+    torch.set_num_threads(1)
+    contract = Contract()
+    student = StudentPolicy(Gpt(contract.observation.size, 29, GptShape(1, 16, 2, 16, window=4)), contract)
+    trial = Trial(batch=2)
+    first = evaluate(student, exam, trial)
+    assert first.equals(evaluate(student, exam, trial))
+
+
 def test_a_policy_whose_action_is_no_number_is_an_error(exam):
     class Broken(PdReplay):
         def act(self, view):
