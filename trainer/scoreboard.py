@@ -136,7 +136,9 @@ def _figures(
 def _units(rows: pl.DataFrame) -> Int[np.ndarray, " N"]:
     """For each start, the number of the recording it is of; of its segment where none is named."""
     segment = pl.lit("segment ") + pl.col("segment").cast(pl.String)
-    told = pl.when(pl.col("recording").fill_null("") != "").then(pl.col("source") + "/" + pl.col("recording"))
+    told = pl.when(pl.col("recording").fill_null("") != "").then(
+        pl.col("source").fill_null("") + "/" + pl.col("recording")
+    )
     names = rows.select(told.otherwise(segment).alias("unit"))["unit"].to_numpy()
     return np.unique(names, return_inverse=True)[1]
 

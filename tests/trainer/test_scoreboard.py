@@ -55,6 +55,11 @@ def test_recordings_of_one_name_in_two_sources_are_two():
     assert told(scoreboard(rows), "mpkpe_mm")["units"] == 2
 
 
+def test_recordings_of_no_known_source_are_units_too():
+    rows = outcomes([1.0, 2.0, 3.0], recording=["take1", "take1", None], source=pl.Series([None] * 3, dtype=pl.String))
+    assert told(scoreboard(rows), "mpkpe_mm")["units"] == 2
+
+
 def test_success_without_exception_has_the_exact_interval_not_none():
     found = told(scoreboard(outcomes([1.0] * 20)), "trunk_success")
     assert found["mean"] == found["high"] == 1
