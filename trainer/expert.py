@@ -29,11 +29,13 @@ from trainer.checkpoint import (
 from trainer.env import TrackingEnv, View
 from trainer.networks import ActorCritic, NetworkOptions
 from trainer.ppo import PpoOptions, Rollout, collect, everything, update
-from trainer.run_log import Interrupt, RunLog
+from trainer.run_log import Interrupt, RunLog, check_same_run
 
 KIND = "expert"
 SHOWN = ("reward", "finished_share", "divergence", "deviation")
 """Numbers in lines of progress; the log has all."""
+_CHANGEABLE = ("steps", "enough", "enough_over", "save_every")
+"""Options that a run which goes on may have changed."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,13 @@ def train_expert(
 
     `about` goes into `run.json`: what the motions are. The environment should be made anew, as it was when the run began.
     """
+    told = {"kind": KIND, **(about or {}), "options": asdict(options), "contract": env.contract.to_json()}
+    check_same_run(folder / "run.json", told, _CHANGEABLE)
     training = _Training(env, options)
     updates = -(-options.steps // (env.count * options.ppo.steps))
     done = training.resume(folder) if checkpoint_steps(folder) else 0
     if not done:
         folder.mkdir(parents=True, exist_ok=True)
-        told = {"kind": KIND, **(about or {}), "options": asdict(options), "contract": env.contract.to_json()}
         replace_file(folder / "run.json", lambda path: path.write_text(json.dumps(told, indent=1)))
         training.warm_up()
     with Interrupt() as interrupt, RunLog(folder, updates, step=done, shown=SHOWN) as log:

@@ -34,7 +34,7 @@ from trainer.dagger import ClusterOf, Environment, common_contract, draw_turns, 
 from trainer.gpt import SIZES, Gpt, GptShape
 from trainer.learner import Learner, Learning
 from trainer.processes import Processes, joined
-from trainer.run_log import Interrupt, RunLog
+from trainer.run_log import Interrupt, RunLog, check_same_run
 from trainer.student_policy import KIND, StudentPolicy, policy_facts
 from trainer.windows import split_windows
 
@@ -219,8 +219,8 @@ class StudentRun:
     def _begin_or_go_on(self, about: Mapping[str, Any]) -> None:
         path = self.folder / "run.json"
         mine = {**about, "kind": KIND, "processes": self.processes.world, "contract": self.contract.to_json()}
-        mine = json.loads(json.dumps({**mine, "options": dataclasses.asdict(self.options)}))
-        _check_same(path, mine)
+        mine["options"] = dataclasses.asdict(self.options)
+        check_same_run(path, mine, _CHANGEABLE)
         if checkpoint_steps(self.folder):
             arrays, facts = load_checkpoint(self.folder, kind=KIND)
             self.learner.go_on(arrays, facts)
@@ -231,20 +231,3 @@ class StudentRun:
         if self.processes.rank == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
             replace_file(path, lambda temporary: temporary.write_text(json.dumps(mine, indent=1)))
-
-
-def _check_same(path: Path, mine: dict[str, Any]) -> None:
-    """Refuse to go on with another run than the one that stands in the folder."""
-    if not path.exists():
-        return
-    try:
-        found = json.loads(path.read_text())
-        there = {**found, **found.pop("options")}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise MotionloomError(f"{path} is damaged or of another kind of run ({error!r}).") from None
-    here = {**mine, **mine["options"]}
-    names = sorted({*there, *here} - {"options", *_CHANGEABLE})
-    if other := [name for name in names if there.get(name) != here.get(name)]:
-        raise MotionloomError(
-            f"{path} is of another run: it differs in {', '.join(other)}. Name another folder, or go on with what it says."
-        )

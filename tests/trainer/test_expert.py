@@ -124,8 +124,19 @@ def test_a_loaded_expert_acts_as_the_trained_one(model, tmp_path):
 
 
 def test_a_run_under_another_contract_is_not_gone_on_with(model, whole):
-    with pytest.raises(MotionloomError, match="another contract"):
+    with pytest.raises(MotionloomError, match="differs in contract"):
         train_expert(whole, make(model, Contract(action="absolute")), OPTIONS)
+
+
+def test_another_run_in_the_same_folder_is_refused(model, tmp_path):
+    one = replace(OPTIONS, steps=COUNT * 8)
+    train_expert(tmp_path, make(model), one, about={"clusters": [3], "setup": {"robots": COUNT, "threads": 1}})
+    with pytest.raises(MotionloomError, match=r"run\.json is of another run: it differs in adaptive, clusters"):
+        train_expert(
+            tmp_path, make(model), replace(one, adaptive=None), about={"clusters": [7], "setup": {"robots": COUNT}}
+        )
+    train_expert(tmp_path, make(model), OPTIONS, about={"clusters": [3], "setup": {"robots": COUNT, "threads": 2}})
+    assert checkpoint_steps(tmp_path)[-1] == UPDATES
 
 
 def test_a_folder_without_an_expert_is_told(tmp_path):
