@@ -44,6 +44,7 @@ class Trial:
     policies meet the same."""
     physics: Physics = Physics()
     seed: int = 0
+    """Of starts and chance. A training with the same seed had the very same robots by number: take another one where they differ."""
     batch: int = 64
     """Robots at a time. Outcomes do not depend on it, except as a network's last bits depend on the size of its batch."""
     threads: int = 1

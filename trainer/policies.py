@@ -39,7 +39,7 @@ class Sight(View):
     """As it is, which no robot knows."""
     qvel: Float[np.ndarray, "N 6+J"]
     future: Callable[[Sequence[int]], Reference]
-    """The reference at frames counted from now; past the segment's end its last frame stands, at rest."""
+    """The reference at frames counted from now; past the segment's end its last one, speeds included."""
 
 
 class PdReplay:

@@ -26,7 +26,8 @@ SHORTEST = 25
 
 @dataclass(frozen=True)
 class Drawn:
-    """Motions to follow, R of them, each with room for L frames; after its last one, that one stands still."""
+    """Motions to follow, R of them, each with room for L frames. After its last one, that one stands still; the environment, as the
+    referee, looks no further than the last, where speeds are still the motion's."""
 
     qpos: Float[np.ndarray, "R L 36"]
     velocity: Float[np.ndarray, "R L 35"]

@@ -1,7 +1,8 @@
 """How well the robot follows, as a number for each of its aspects: pure functions of two states.
 
-Errors of bodies are taken where the reference, moved over the ground and turned about the vertical, stands in the robot's place:
-a robot that drifts still learns to move. Terms and widths are those in use in the field (BeyondMimic, arXiv 2508.08241).
+Places and orientations of bodies are compared where the reference, moved over the ground and turned about the vertical, stands in
+the robot's place: a robot that drifts still learns to move. Velocities are the world's. Terms, weights and widths are BeyondMimic's
+(arXiv 2508.08241), about the pelvis where it takes the torso, with joint limits at 95 % and no penalty on contacts.
 """
 
 from __future__ import annotations
@@ -121,7 +122,8 @@ TERMS: dict[str, Callable[[Moment, float], np.ndarray]] = {
 
 
 def in_place(robot: BodyStates, reference: BodyStates) -> BodyStates:
-    """The reference, moved over the ground and turned about the vertical so that its pelvis stands where the robot's does."""
+    """The reference, moved over the ground and turned about the vertical so that its pelvis stands where the robot's does; velocities
+    stay as they are in the world."""
     turn = rotations.about_z(rotations.heading(robot.rotation[:, 0]) - rotations.heading(reference.rotation[:, 0]))
     turn = turn[:, None]
     away = reference.position - reference.position[:, :1] * [1.0, 1.0, 0.0]
