@@ -21,6 +21,7 @@ from hme.cluster import read_clusters
 from hme.space import Space
 from trainer import warp_backend
 from trainer.backend import Backend, CpuBackend
+from trainer.checkpoint import checkpoint_steps
 from trainer.env import EnvOptions, TrackingEnv
 from trainer.expert import Expert, ExpertOptions, load_expert, train_expert
 from trainer.onnx_tracker import load_tracker
@@ -30,7 +31,7 @@ from trainer.processes import rank_and_world
 from trainer.randomise import PRESETS, varied_fields, vary_model
 from trainer.references import SHORTEST, CorpusReferences
 from trainer.student import StudentOptions, train_student
-from trainer.student_policy import StudentPolicy, load_student
+from trainer.student_policy import load_student
 
 RUN = "run.json"
 """In a run's folder: what it is, and of which motions."""
@@ -119,8 +120,11 @@ def train_cluster_expert(
     contract: Contract | None = None,
     options: ExpertOptions = ExpertOptions(),
 ) -> Expert:
-    """An expert for these clusters, or for the whole corpus where none is named, in the folder `run`."""
-    mask = None
+    """An expert for these clusters, or for the whole corpus where none is named, in the folder `run`.
+
+    A plan file is followed to the end: starts do not follow failures then.
+    """
+    mask, options = None, options if plan is None else replace(options, adaptive=None)
     if clusters:
         of = clusters_of(corpus, hme_id)
         if unknown := sorted(set(clusters) - set(of.tolist())):
@@ -165,16 +169,18 @@ def train_corpus_student(
     plan: Path | None = None,
     setup: Setup = Setup(robots=64),
     options: StudentOptions = StudentOptions(),
-) -> StudentPolicy:
-    """A student of these experts, on the motions of their clusters, in the folder `run`; under `torchrun` a part of it."""
+) -> bool:
+    """A student of these experts, on the motions of their clusters, in the folder `run`; under `torchrun` a part of it. False where
+    somebody asked to stop before it was done."""
     known = load_experts(experts)
     of = clusters_of(corpus, hme_id)
     mask = np.isin(of, list(known))
     rank, _ = rank_and_world()
     contract = next(iter(known.values())).contract
     env = make_env(corpus, plan_of(corpus, mask, plan), replace(setup, seed=setup.seed + 1000 * rank), contract)
-    train_student(run, env, known, lambda segments: of[segments], options)
-    return load_student(run)
+    about = {"corpus": corpus.stamp.hex(), "experts": {c: known[c].name for c in sorted(known)}, "setup": vars(setup)}
+    train_student(run, env, known, lambda segments: of[segments], options, about=about)
+    return checkpoint_steps(run)[-1:] == [options.total_steps]
 
 
 def load_policy(name: str) -> Policy:

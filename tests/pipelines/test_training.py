@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_tracking import Asked
 
 from corpus.augment import mirror_columns
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
 from corpus.g1 import G1
+from corpus.loading.plan_file import save_plan
+from corpus.loading.sampling_plan import Plan
+from pipelines import train_demo
 from pipelines.cli import main
 from pipelines.evaluate import Chosen, evaluate_corpus
 from pipelines.scaling import Grid, scale
 from pipelines.train_demo import DemoOptions, make_corpus, summary
-from pipelines.training import Setup, clusters_of, load_experts, load_policy, make_env, plan_of
+from pipelines.training import Setup, clusters_of, load_experts, load_policy, make_env, plan_of, train_corpus_student
+from trainer import student as student_module
 from trainer.checkpoint import checkpoint_steps, load_checkpoint
 from trainer.evaluate import Trial
 from trainer.gpt import SIZES, GptShape
@@ -68,6 +74,15 @@ def test_a_run_that_goes_on_ends_as_one_that_never_stopped(made, tmp_path):
     assert stopped.keys() == whole.keys()
     assert all((stopped[name] == whole[name]).all() for name in whole)
     assert [row["step"] for row in read_log(tmp_path / "stopped")] == [1, 2, 3]
+
+
+def test_a_plan_is_followed_to_the_end(made, tmp_path):
+    corpus = Corpus.open(made / "corpus")
+    weights = np.full(len(corpus.frames), 1e-9)
+    weights[1] = 1.0
+    save_plan(Plan(weights), tmp_path / "plan.parquet", corpus)
+    train("expert", made, tmp_path / "run", "--steps", str(3 * UPDATE), "--plan", str(tmp_path / "plan.parquet"))
+    assert (load_checkpoint(tmp_path / "run")[0]["env.segment"] == 1).all()
 
 
 def test_mirroring_shows_half_of_the_motions_left_for_right_and_changes_nothing_else(made):
@@ -133,6 +148,20 @@ def test_a_student_learns_from_experts_by_command(made, tmp_path, monkeypatch):
     assert train("student", made, run, *told) == 0
     assert checkpoint_steps(run)[-1] == 2
     assert main(["evaluate", str(made / "corpus"), "--policy", str(run), "--seconds", "0.2"]) == 0
+
+
+def test_a_demo_that_is_stopped_judges_no_half_trained_student(made, tmp_path, monkeypatch):
+    def student(corpus: Corpus, run: Path, **options) -> bool:
+        return train_corpus_student(corpus, run, **{**options, "experts": experts(made)})
+
+    monkeypatch.setattr(train_demo, "make_corpus", lambda *_: Corpus.open(made / "corpus"))
+    monkeypatch.setattr(train_demo, "train_experts", lambda *_: True)
+    monkeypatch.setattr(train_demo, "train_corpus_student", student)
+    monkeypatch.setattr(student_module, "Interrupt", lambda: nullcontext(Asked(at=1)))
+    monkeypatch.setattr(
+        train_demo, "evaluate_corpus", lambda *_: pytest.fail("a student that has learned nothing was judged")
+    )
+    assert train_demo.main(tmp_path / "demo") == 130
 
 
 def test_experts_of_one_cluster_twice_are_refused(made):
