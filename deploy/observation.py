@@ -100,12 +100,10 @@ def observe(contract: Contract, state: RobotState, reference: Reference) -> Floa
     return np.concatenate(parts, 1, dtype=np.float32)
 
 
-_DOWN = np.array([0.0, 0.0, -1.0])
-
-
 def gravity(rotation: Float[np.ndarray, "... 4"]) -> Float[np.ndarray, "... 3"]:
     """The direction of gravity in a turned frame: how it leans, whatever its heading."""
-    return rotations.rotate(rotations.conjugate(rotation), np.broadcast_to(_DOWN, (*rotation.shape[:-1], 3)))
+    w, x, y, z = np.moveaxis(rotation, -1, 0)
+    return np.stack([2 * (w * y - x * z), -2 * (y * z + w * x), 2 * (x * x + y * y) - 1], -1)
 
 
 ROBOT_TERMS: dict[str, tuple[int, Callable[[Contract, RobotState], np.ndarray]]] = {

@@ -13,13 +13,14 @@ from jaxtyping import Bool, Float, Int
 
 from corpus import rotations
 from corpus.errors import MotionloomError
+from corpus.g1 import KEY_BODIES
 from deploy.contract import Contract
 from deploy.observation import Reference, RobotState, observe
 from trainer.backend import Backend
 from trainer.kinematics import BodyStates, body_states
 from trainer.randomise import NONE, Randomisation, delayed, joint_offsets, measured, pushes, varied_start
 from trainer.references import References
-from trainer.rewards import Moment, RewardOptions, in_place, reward
+from trainer.rewards import Moment, RewardOptions, about_vertical, reward
 from trainer.rules import RULES
 
 
@@ -100,6 +101,7 @@ class TrackingEnv:
         self._late = delayed(self.options.randomisation, self.options.seed, self._all)
         self._offsets = joint_offsets(self.options.randomisation, self.options.seed, self._all)
         self.last_targets = np.zeros((self.count, joints))
+        self._look()
         self._begin(self._all)
 
     @property
@@ -109,7 +111,7 @@ class TrackingEnv:
 
     @property
     def privileged_size(self) -> int:
-        return self._privileged().shape[1]
+        return privileged(self.robot, self.reference).shape[1]
 
     def view(self) -> View:
         """What there is to see now."""
@@ -118,7 +120,8 @@ class TrackingEnv:
         reference = Reference(qpos, self._velocity[self._all[:, None], at])
         random = self.options.randomisation, self.options.seed, self.clock, self._all
         observation = observe(self.contract, measured(self._state(), *random), reference)
-        return View(observation, self._privileged().astype(np.float32), self.joints_ahead())
+        hidden = privileged(self.robot, self.reference).astype(np.float32)
+        return View(observation, hidden, self.joints_ahead())
 
     def step(self, action: Float[np.ndarray, "N J"]) -> Step:
         """Act for one control period; episodes that end begin anew."""
@@ -179,7 +182,7 @@ class TrackingEnv:
         self.last_action[envs] = 0
         random = self.options.randomisation, self.options.seed, self.clock, envs
         self.backend.reset(envs, *varied_start(*random, drawn.qpos[:, 0], drawn.velocity[:, 0]))
-        self._look()
+        self._look(envs)
 
     def _push(self) -> None:
         kick = pushes(self.options.randomisation, self.options.seed, self.clock, self._all)
@@ -188,22 +191,23 @@ class TrackingEnv:
             qvel[:, :6] += kick[envs]
             self.backend.reset(envs, self.backend.qpos[envs].copy(), qvel)
 
-    def _look(self) -> None:
-        """Bodies of robot and reference, now."""
-        now = np.minimum(self.time, self.last)
-        qpos = np.concatenate([self.backend.qpos, self._qpos[self._all, now]])
-        both = body_states(qpos, np.concatenate([self.backend.qvel, self._velocity[self._all, now]]))
-        self.robot, self.reference = (
-            BodyStates(both.position[part], both.rotation[part], both.velocity[part], both.turning[part])
-            for part in (slice(0, self.count), slice(self.count, None))
-        )
+    def _look(self, envs: Int[np.ndarray, " R"] | None = None) -> None:
+        """Bodies of robot and reference, now; where only some have changed, of those."""
+        rows = slice(None) if envs is None else envs
+        numbers = self._all[rows]
+        now = np.minimum(self.time, self.last)[rows]
+        qpos = np.concatenate([self.backend.qpos[rows], self._qpos[numbers, now]])
+        both = body_states(qpos, np.concatenate([self.backend.qvel[rows], self._velocity[numbers, now]]))
+        robot, reference = both.rows(slice(0, len(numbers))), both.rows(slice(len(numbers), None))
+        if envs is None:
+            self.robot, self.reference = robot, reference
+        else:
+            self.robot.put(envs, robot)
+            self.reference.put(envs, reference)
 
     def _state(self) -> RobotState:
         qpos, qvel = self.backend.qpos, self.backend.qvel
         return RobotState(qpos[:, 7:], qvel[:, 6:], qpos[:, 3:7], qvel[:, 3:6], self.last_action)
-
-    def _privileged(self) -> Float[np.ndarray, "N P"]:
-        return privileged(self.robot, self.reference)
 
 
 _STATE = (
@@ -214,17 +218,23 @@ _STATE = (
 
 def privileged(robot: BodyStates, reference: BodyStates) -> Float[np.ndarray, "N P"]:
     """In the robot's heading frame: its velocity, the way to the reference's root, and from each body to where it should be."""
-    away = rotations.about_z(-rotations.heading(robot.rotation[:, 0]))[:, None]
-    missing = in_place(robot, reference).position - robot.position
+    level = np.array([1.0, 1.0, 0.0])
     vectors = np.concatenate(
         [
             robot.velocity[:, :1],
             reference.velocity[:, :1] - robot.velocity[:, :1],
             reference.position[:, :1] - robot.position[:, :1],
-            missing,
-            robot.position - robot.position[:, :1] * [1.0, 1.0, 0.0],
+            robot.position - robot.position[:, :1] * level,
             robot.velocity,
         ],
         1,
     )
-    return rotations.rotate(np.broadcast_to(away, (*vectors.shape[:2], 4)), vectors).reshape(len(vectors), -1)
+    root, bodies, velocity = np.split(_from_heading(robot, vectors), [3, 3 + len(KEY_BODIES)], 1)
+    # Turned into the robot's place and seen from there, the reference is as seen from its own heading.
+    asked = _from_heading(reference, reference.position - reference.position[:, :1] * level)
+    return np.concatenate([root, asked - bodies, bodies, velocity], 1).reshape(len(vectors), -1)
+
+
+def _from_heading(states: BodyStates, vectors: Float[np.ndarray, "N K 3"]) -> Float[np.ndarray, "N K 3"]:
+    """Vectors of the world in the frame of the pelvis's heading."""
+    return about_vertical(-rotations.heading(states.rotation[:, :1]), vectors)

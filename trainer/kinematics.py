@@ -5,6 +5,7 @@
 # pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportIndexIssue=false, reportReturnType=false
 
 import functools
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from jaxtyping import Float
 
 from corpus.g1 import G1, KEY_BODIES
 from corpus.robot import Robot
-from corpus.warp_tools import multiply, rotate, view
+from corpus.warp_tools import multiply, ready, rotate, view
 
 KEY = np.array([G1.body(name) for name in KEY_BODIES])
 
@@ -31,16 +32,34 @@ class BodyStates:
     turning: Float[np.ndarray, "N B 3"]
     """Angular velocity [rad/s]."""
 
+    def rows(self, rows: Any) -> "BodyStates":
+        """Some robots' bodies, as views where `rows` is a slice."""
+        return BodyStates(*(getattr(self, name)[rows] for name in _ARRAYS))
+
+    def put(self, rows: Any, others: "BodyStates") -> None:
+        """Write others' bodies in the place of these rows."""
+        for name in _ARRAYS:
+            getattr(self, name)[rows] = getattr(others, name)
+
+
+_ARRAYS = ("position", "rotation", "velocity", "turning")
+
 
 def body_states(qpos: Float[np.ndarray, "N 36"], qvel: Float[np.ndarray, "N 35"]) -> BodyStates:
     """Forward kinematics of the G1; `qvel` as `corpus.motion.velocity`."""
-    state = np.concatenate([qpos, qvel], 1, dtype=np.float64)
-    bodies = np.empty((len(state), G1.body_count, 13))
-    wp.launch(
-        _bodies, dim=len(state), inputs=[_tree(G1), view(state, wp.float64), view(bodies, wp.float64)], device="cpu"
-    )
-    key = bodies[:, KEY]
+    state, bodies, launch = _room(len(qpos), threading.get_ident())
+    state[:, : qpos.shape[1]], state[:, qpos.shape[1] :] = qpos, qvel
+    launch.launch()
+    key = bodies[:, KEY]  # a copy
     return BodyStates(key[..., :3], key[..., 3:7], key[..., 7:10], key[..., 10:])
+
+
+@functools.lru_cache(maxsize=64)
+def _room(count: int, thread: int) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Arrays for so many robots, and the launch that fills the second from the first, made ready once: it costs as much as running it."""
+    state = np.zeros((count, 2 * G1.joint_count + 13))
+    bodies = np.empty((count, G1.body_count, 13))
+    return state, bodies, ready(_bodies, count, [_tree(G1), view(state, wp.float64), view(bodies, wp.float64)])
 
 
 @wp.struct

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from corpus.errors import MotionloomError
-from corpus.loading.sampler import to_unit
+from corpus.loading.sampler import philox, to_unit
 
 PURPOSES = ("model", "offset", "delay", "phase", "moment", "push", "start", "noise", "turn", "window")
 """Each has numbers of its own. New ones are added at the end: the place is counted."""
@@ -35,6 +35,6 @@ def uniform(
     if not len(envs):
         return np.zeros((0, count))
     first, last, blocks = int(envs.min()), int(envs.max()), -(-count // 4)
-    counter = np.array([first * blocks, 0, PURPOSES.index(purpose), event], np.uint64)
-    bits = np.random.Philox(key=np.array([seed, KEY], np.uint64), counter=counter)
-    return to_unit(bits.random_raw((last - first + 1) * blocks * 4)).reshape(-1, blocks * 4)[envs - first, :count]
+    counter = first * blocks, 0, PURPOSES.index(purpose), event
+    bits = philox((seed, KEY), counter, (last - first + 1) * blocks * 4)
+    return to_unit(bits).reshape(-1, blocks * 4)[envs - first, :count]

@@ -8,6 +8,7 @@ What an environment meets depends neither on when the run was resumed nor on the
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -184,7 +185,7 @@ def varied_fields(
 
 def joint_offsets(randomisation: Randomisation, seed: int, envs: Int[np.ndarray, " R"]) -> Float[np.ndarray, "R 29"]:
     """By how much each encoder is off [rad]: the robot reads `joint + offset`, and its motors drive to `target − offset`."""
-    numbers = uniform(seed, "offset", 0, envs, len(G1.joint_names))
+    numbers = _kept(seed, "offset", 0, envs, len(G1.joint_names))
     return randomisation.joint_offset * (2 * numbers - 1)
 
 
@@ -209,13 +210,13 @@ def pushes(
     least, most = (seconds * control_hz for seconds in randomisation.push_interval_s)
     stretch = max(1, round((least + most) / 2))
     part = min(round((most - least) / 2) + 1, stretch)
-    time = step + np.floor(uniform(seed, "phase", 0, envs, 1)[:, 0] * stretch).astype(int)
+    time = step + np.floor(_kept(seed, "phase", 0, envs, 1)[:, 0] * stretch).astype(int)
+    number, place = np.divmod(time, stretch)
+    first = int(number.min(initial=number.max(initial=0)))  # they are of two stretches at most
+    moments = np.concatenate([_kept(seed, "moment", first + later, envs, 1) for later in (0, 1)], 1)
+    due = np.floor(moments[np.arange(len(envs)), number - first] * part) == place
     kick = np.zeros((len(envs), 6))
-    for number in np.unique(time // stretch):  # at most two
-        of = np.flatnonzero(time // stretch == number)
-        moment = np.floor(uniform(seed, "moment", int(number), envs[of], 1)[:, 0] * part)
-        due = of[moment == time[of] % stretch]
-        kick[due] = 2 * uniform(seed, "push", step, envs[due], 6) - 1
+    kick[due] = 2 * uniform(seed, "push", step, envs[due], 6) - 1
     return kick * (*randomisation.push_linear, *randomisation.push_turning)
 
 
@@ -254,6 +255,18 @@ def measured(
         root_rotation=rotations.multiply(state.root_rotation, tilt),
         angular_velocity=state.angular_velocity + r.noise_turning * turning,
     )
+
+
+def _kept(seed: int, purpose: str, event: int, envs: Int[np.ndarray, " R"], count: int) -> Float[np.ndarray, "R count"]:
+    """As `uniform`, kept in memory: asked for again at every step."""
+    return _drawn(seed, purpose, event, np.asarray(envs, np.int64).tobytes(), count)
+
+
+@functools.lru_cache(maxsize=64)
+def _drawn(seed: int, purpose: str, event: int, envs: bytes, count: int) -> Float[np.ndarray, "R count"]:
+    numbers = uniform(seed, purpose, event, np.frombuffer(envs, np.int64), count)
+    numbers.flags.writeable = False
+    return numbers
 
 
 def _within(limits: Range, number: np.ndarray) -> np.ndarray:

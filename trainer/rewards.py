@@ -124,16 +124,25 @@ TERMS: dict[str, Callable[[Moment, float], np.ndarray]] = {
 def in_place(robot: BodyStates, reference: BodyStates) -> BodyStates:
     """The reference, moved over the ground and turned about the vertical so that its pelvis stands where the robot's does; velocities
     stay as they are in the world."""
-    turn = rotations.about_z(rotations.heading(robot.rotation[:, 0]) - rotations.heading(reference.rotation[:, 0]))
-    turn = turn[:, None]
-    away = reference.position - reference.position[:, :1] * [1.0, 1.0, 0.0]
-    position = rotations.rotate(turn, away) + robot.position[:, :1] * [1.0, 1.0, 0.0]
-    rotation = rotations.multiply(np.broadcast_to(turn, reference.rotation.shape), reference.rotation)
-    return BodyStates(position, rotation, reference.velocity, reference.turning)
+    turn = (rotations.heading(robot.rotation[:, 0]) - rotations.heading(reference.rotation[:, 0]))[:, None]
+    level = np.array([1.0, 1.0, 0.0])
+    position = about_vertical(turn, reference.position - reference.position[:, :1] * level)
+    position += robot.position[:, :1] * level
+    w, x, y, z = np.moveaxis(reference.rotation, -1, 0)
+    cosine, sine = np.cos(turn / 2), np.sin(turn / 2)
+    rotation = [cosine * w - sine * z, cosine * x - sine * y, cosine * y + sine * x, cosine * z + sine * w]
+    return BodyStates(position, np.stack(rotation, -1), reference.velocity, reference.turning)
+
+
+def about_vertical(angle: Float[np.ndarray, "N 1"], vectors: Float[np.ndarray, "N K 3"]) -> Float[np.ndarray, "N K 3"]:
+    """Vectors turned about the vertical by each robot's angle [rad]."""
+    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return np.stack([cosine * x - sine * y, sine * x + cosine * y, z], -1)
 
 
 def _bell(error: Float[np.ndarray, "N B 3"], width: float) -> Float[np.ndarray, " N"]:
-    return np.exp(-np.square(error).sum(-1).mean(1) / width**2)
+    return np.exp(-np.einsum("nbi,nbi->n", error, error) / (error.shape[1] * width**2))
 
 
 def _angle(a: Float[np.ndarray, "... 4"], b: Float[np.ndarray, "... 4"]) -> Float[np.ndarray, "..."]:

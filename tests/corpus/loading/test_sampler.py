@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from corpus.errors import MotionloomError
-from corpus.loading.sampler import PURPOSES, Sampler, Search, exposure, slots_of
+from corpus.loading.sampler import PURPOSES, Sampler, Search, exposure, philox, slots_of
 from corpus.loading.sampling_plan import Plan, effective_sample_size, window_count
 
 FRAMES = np.array([60, 300, 25, 130, 64, 90, 1] * 3)
@@ -238,3 +238,11 @@ def test_millions_of_segments_take_no_lists():
     draw = one.draw(0)
     u = one.uniform(0, slice(0, 4096))[:, 0]
     assert np.array_equal(draw.segment, np.searchsorted(one.search.cumulative, u, side="right"))
+
+
+    counter=st.tuples(*[st.integers(0, 2**64 - 1)] * 4),
+    count=st.integers(0, 40),
+)
+def test_bits_are_those_that_numpys_philox_gives(key, counter, count):
+    numpys = np.random.Philox(key=np.array(key, np.uint64), counter=np.array(counter, np.uint64))
+    np.testing.assert_array_equal(philox(key, counter, count), numpys.random_raw(count))
