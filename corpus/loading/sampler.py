@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt64
@@ -197,7 +198,7 @@ PURPOSES = ("slots", "epochs", "shards", "loads", "offsets")
 
 def philox(key: tuple[int, int], counter: tuple[int, int, int, int], count: int) -> UInt64[np.ndarray, " N"]:
     """Random bits from a counter on: `np.random.Philox(key=key, counter=counter).random_raw(count)`, which takes 100 µs to make."""
-    generator = getattr(_OF_THREAD, "philox", None) or np.random.Philox(0)
+    generator: Any = getattr(_OF_THREAD, "philox", None) or np.random.Philox(0)
     _OF_THREAD.philox = generator
     state = {"counter": np.array(counter, np.uint64), "key": np.array(key, np.uint64)}
     generator.state = {  # type: ignore[reportAttributeAccessIssue]

@@ -240,6 +240,8 @@ def test_millions_of_segments_take_no_lists():
     assert np.array_equal(draw.segment, np.searchsorted(one.search.cumulative, u, side="right"))
 
 
+@given(
+    key=st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)),
     counter=st.tuples(*[st.integers(0, 2**64 - 1)] * 4),
     count=st.integers(0, 40),
 )
