@@ -12,8 +12,7 @@ from jaxtyping import Int
 
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
-from pipelines.split import read_split
-from pipelines.training import clusters_of, load_policy
+from pipelines.training import clusters_of, load_policy, part_of
 from trainer.evaluate import Trial, conditions, evaluate
 from trainer.exam import exam_of_corpus
 from trainer.scoreboard import scoreboard, write_json
@@ -62,7 +61,7 @@ def _segments(corpus: Corpus, chosen: Chosen, cluster: Int[np.ndarray, " S"] | N
     if chosen.clusters and cluster is not None:
         mask &= np.isin(cluster, chosen.clusters)
     if chosen.split is not None:
-        mask &= (read_split(corpus)["split"] == chosen.split).to_numpy()
+        mask &= part_of(corpus, chosen.split)
     segments = np.flatnonzero(mask)
     if not len(segments):
         raise MotionloomError("No kept segment is of these clusters and this split.")

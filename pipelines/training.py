@@ -19,6 +19,7 @@ from corpus.loading.sampling_plan import Plan, window_count
 from deploy.contract import Contract
 from hme.cluster import read_clusters
 from hme.space import Space
+from pipelines.split import read_split
 from trainer import warp_backend
 from trainer.backend import Backend, CpuBackend
 from trainer.checkpoint import checkpoint_steps
@@ -99,6 +100,14 @@ def clusters_of(corpus: Corpus, hme_id: str | None = None) -> Int[np.ndarray, " 
     return read_clusters(Space.open(corpus, hme_id))
 
 
+def part_of(corpus: Corpus, split: str) -> Bool[np.ndarray, " S"]:
+    """Segments of this part of `loom split`."""
+    mask = (read_split(corpus)["split"] == split).to_numpy()
+    if not mask.any():
+        raise MotionloomError(f"No segment lies in the part {split!r} of the split.")
+    return mask
+
+
 def plan_of(corpus: Corpus, mask: Bool[np.ndarray, " S"] | None = None, file: Path | None = None) -> Plan:
     """A plan file's weights, or every window equally often; of those segments only that the mask has."""
     plan = Plan.by_windows(corpus.frames, SHORTEST) if file is None else load_plan(file, corpus)
@@ -115,6 +124,7 @@ def train_cluster_expert(
     *,
     clusters: Sequence[int] = (),
     hme_id: str | None = None,
+    split: str | None = None,
     plan: Path | None = None,
     setup: Setup = Setup(),
     contract: Contract | None = None,
@@ -130,8 +140,10 @@ def train_cluster_expert(
         if unknown := sorted(set(clusters) - set(of.tolist())):
             raise MotionloomError(f"No segment is of cluster {unknown[0]}; there are 0 to {of.max()}.")
         mask = np.isin(of, clusters)
+    if split is not None:
+        mask = part_of(corpus, split) & (True if mask is None else mask)
     env = make_env(corpus, plan_of(corpus, mask, plan), setup, contract)
-    about = {"clusters": list(clusters), "corpus": corpus.stamp.hex(), "setup": vars(setup)}
+    about = {"clusters": list(clusters), "split": split, "corpus": corpus.stamp.hex(), "setup": vars(setup)}
     return train_expert(run, env, options, about=about)
 
 
@@ -166,6 +178,7 @@ def train_corpus_student(
     *,
     experts: Sequence[Path],
     hme_id: str | None = None,
+    split: str | None = None,
     plan: Path | None = None,
     setup: Setup = Setup(robots=64),
     options: StudentOptions = StudentOptions(),
@@ -174,11 +187,12 @@ def train_corpus_student(
     somebody asked to stop before it was done."""
     known = load_experts(experts)
     of = clusters_of(corpus, hme_id)
-    mask = np.isin(of, list(known))
+    mask = np.isin(of, list(known)) & (True if split is None else part_of(corpus, split))
     rank, _ = rank_and_world()
     contract = next(iter(known.values())).contract
     env = make_env(corpus, plan_of(corpus, mask, plan), replace(setup, seed=setup.seed + 1000 * rank), contract)
-    about = {"corpus": corpus.stamp.hex(), "experts": {c: known[c].name for c in sorted(known)}, "setup": vars(setup)}
+    taught = {"experts": {c: known[c].name for c in sorted(known)}, "split": split}
+    about = {**taught, "corpus": corpus.stamp.hex(), "setup": vars(setup)}
     train_student(run, env, known, lambda segments: of[segments], options, about=about)
     return checkpoint_steps(run)[-1:] == [options.total_steps]
 

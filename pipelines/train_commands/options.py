@@ -33,8 +33,10 @@ def add_run_options(parser: argparse.ArgumentParser, *, robots: int) -> None:
     add("--seed", type=int, default=0, metavar="N")
 
 
-def add_plan(parser: argparse.ArgumentParser) -> None:
-    about = "how often segments are drawn, as `loom balance` wrote it"
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Which segments are trained on."""
+    about = "how often segments are drawn, as `loom balance` wrote it; experts' starts then do not follow failures"
+    parser.add_argument("--split", metavar="NAME", help="only this part of `loom split`, as in train (default: all)")
     parser.add_argument("--plan", type=Path, metavar="FILE", help=about)
 
 

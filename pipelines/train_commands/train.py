@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelines.options import positive
 from pipelines.train_commands.options import (
     SIZES,
-    add_plan,
+    add_choice,
     add_run_options,
     add_student_options,
     one_thread,
@@ -51,6 +51,7 @@ def expert(options: argparse.Namespace) -> int:
         options.into,
         clusters=options.cluster,
         hme_id=options.hme,
+        split=options.split,
         plan=options.plan,
         setup=setup_of(options),
         contract=Contract(action=options.action),
@@ -72,6 +73,7 @@ def student(options: argparse.Namespace) -> int:
         options.into,
         experts=options.expert,
         hme_id=options.hme,
+        split=options.split,
         plan=options.plan,
         setup=setup_of(options),
         options=student_of(options, shape=sizes[options.size], seed=options.seed),
@@ -89,7 +91,7 @@ def demo(options: argparse.Namespace) -> int:
 
 def _add_expert(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser, robots=192)
-    add_plan(parser)
+    add_choice(parser)
     add, steps = parser.add_argument, "control periods of all robots (default 2,000,000)"
     add("--cluster", type=int, nargs="+", default=[], metavar="N", help="clusters to train on (default: all segments)")
     add("--action", choices=ACTIONS, default="residual", help="added to the reference or the stance (default residual)")
@@ -100,7 +102,7 @@ def _add_expert(parser: argparse.ArgumentParser) -> None:
 
 def _add_student(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser, robots=64)
-    add_plan(parser)
+    add_choice(parser)
     add_student_options(parser)
     size = "of the Transformer: 1.2, 5.7, 22 or 80 M parameters (default nano)"
     parser.add_argument("--size", choices=SIZES, default="nano", help=size)

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from toy_tracking import Asked
 
@@ -16,7 +17,7 @@ from corpus.errors import MotionloomError
 from corpus.g1 import G1
 from corpus.loading.plan_file import save_plan
 from corpus.loading.sampling_plan import Plan
-from pipelines import train_demo
+from pipelines import train_demo, training
 from pipelines.cli import main
 from pipelines.evaluate import Chosen, evaluate_corpus
 from pipelines.scaling import Grid, scale
@@ -74,6 +75,16 @@ def test_a_run_that_goes_on_ends_as_one_that_never_stopped(made, tmp_path):
     assert stopped.keys() == whole.keys()
     assert all((stopped[name] == whole[name]).all() for name in whole)
     assert [row["step"] for row in read_log(tmp_path / "stopped")] == [1, 2, 3]
+
+
+def test_only_the_part_of_the_split_that_was_asked_for_is_trained_on(made, tmp_path, monkeypatch):
+    corpus = Corpus.open(made / "corpus")
+    dealt = pl.DataFrame({"split": np.where(np.arange(len(corpus.frames)) == 2, "train", "test")})
+    monkeypatch.setattr(training, "read_split", lambda corpus: dealt)
+    train("expert", made, tmp_path / "run", "--steps", str(2 * UPDATE), "--split", "train")
+    assert (load_checkpoint(tmp_path / "run")[0]["env.segment"] == 2).all()
+    with pytest.raises(MotionloomError, match="No segment lies in the part 'validation'"):
+        evaluate_corpus(corpus, ["pd"], Trial(seconds=0.2), Chosen(split="validation"))
 
 
 def test_a_plan_is_followed_to_the_end(made, tmp_path):
@@ -187,8 +198,6 @@ def test_a_small_grid_is_told_to_be_too_small_for_a_law_and_is_not_trained_twice
 
 
 def test_the_demos_summary_compares_each_cluster_with_its_best_wrong_expert():
-    import polars as pl
-
     rows = [
         ("pd_replay", "overall", "", 0.0), ("student", "overall", "", 0.9), ("a", "overall", "", 0.6), ("b", "overall", "", 0.5),
         ("a", "cluster", "0", 1.0), ("a", "cluster", "1", 0.2), ("b", "cluster", "0", 0.1), ("b", "cluster", "1", 0.9),
