@@ -85,6 +85,8 @@ class Contract:
                 raise MotionloomError(f"{name} should be {count} finite numbers, one per joint; got {numbers.shape}.")
         if not ((self.gains.kp > 0).all() and (self.action_scale > 0).all() and self.control_hz > 0):
             raise MotionloomError("kp, action_scale and control_hz should be above 0.")
+        if not ((self.gains.effort > 0).all() and min(self.gains.kd.min(), self.gains.armature.min()) >= 0):
+            raise MotionloomError("effort should be above 0, kd and armature at least 0.")
 
     def targets(
         self, action: Float[np.ndarray, "N J"], reference_joints: Float[np.ndarray, "N J"]

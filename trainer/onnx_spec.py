@@ -37,6 +37,8 @@ from trainer.onnx_terms import ANCHORS, ROBOT_TERMS, TERMS
 KEYS = {
     "name", "model", "joints", "observation", "action", "gains", "anchor", "input", "output", "constants", "sequence",
 }  # fmt: skip
+MOST_FRAMES = 3000
+"""A minute of past, or of the reference, is the most that a tracker can ask for."""
 GAIN_NAMES = ("armature", "kp", "kd", "effort")
 
 
@@ -71,7 +73,7 @@ class TrackerSpec:
 def read_spec(path: Path) -> TrackerSpec:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise MotionloomError(f"{path} is no tracker's spec ({error}).") from None
     if not isinstance(told, dict):
         raise MotionloomError(f"{path} is no tracker's spec: it should hold one JSON object.")
@@ -81,7 +83,7 @@ def read_spec(path: Path) -> TrackerSpec:
         raise MotionloomError(f"{path}: no such key as {', '.join(unknown)}. Known: {', '.join(sorted(KEYS))}.")
     try:
         return _spec(path, told)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise MotionloomError(f"{path}: not as a spec should be ({error!r}).") from None
     except MotionloomError as error:
         raise MotionloomError(f"{path}: {error}") from None
@@ -90,9 +92,14 @@ def read_spec(path: Path) -> TrackerSpec:
 def _spec(path: Path, told: dict[str, Any]) -> TrackerSpec:
     order = _order(told["joints"])
     terms = tuple(_term(entry) for entry in told["observation"])
+    if not terms:
+        raise MotionloomError("observation is empty: it should name at least one term.")
     anchor = told.get("anchor", "torso_link")
     if anchor not in ANCHORS:
         raise MotionloomError(f"no anchor {anchor!r}. Known: {', '.join(ANCHORS)}.")
+    sequence = int(told.get("sequence", 0))
+    if not 0 <= sequence <= MOST_FRAMES:
+        raise MotionloomError(f"sequence {sequence}: should be from 0 (none) to {MOST_FRAMES}.")
     return TrackerSpec(
         name=str(told.get("name", path.stem)),
         model=path.parent / told["model"],
@@ -100,7 +107,7 @@ def _spec(path: Path, told: dict[str, Any]) -> TrackerSpec:
         terms=terms,
         contract=_contract(told, terms, order),
         anchor=ANCHORS.index(anchor),
-        sequence=int(told.get("sequence", 0)),
+        sequence=sequence,
         input=told.get("input"),
         output=told.get("output"),
         constants=dict(told.get("constants", {})),
@@ -131,9 +138,10 @@ def _term(entry: dict[str, Any]) -> Term:
     if "frames" in entry and name in ROBOT_TERMS:
         raise MotionloomError(f"{name} is of the robot, whose future nobody sees: take `history` in place of `frames`.")
     history, frames = int(entry.get("history", 1)), tuple(int(frame) for frame in entry.get("frames", [0]))
-    if history < 1 or not frames:
+    if not 1 <= history <= MOST_FRAMES or not frames or max(map(abs, frames)) > MOST_FRAMES:
         raise MotionloomError(
-            f"{name}: history should be at least 1 and frames not empty; got {history} and {list(frames)}."
+            f"{name}: history should be from 1 to {MOST_FRAMES}, frames some within {MOST_FRAMES} of now; got {history} and "
+            f"{list(frames)[:10]}."
         )
     return Term(name, np.array(entry.get("scale", 1.0), float), frames, history)
 

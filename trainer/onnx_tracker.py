@@ -80,19 +80,22 @@ class OnnxModel:
         outputs = {found.name: found.shape for found in self._session.get_outputs()}
         self._input = _choose(spec.input, [n for n in inputs if n not in spec.constants], spec.model, "input")
         self._output = _choose(spec.output, list(outputs), spec.model, "output")
-        self._constants = {name: np.array(value, np.float32) for name, value in spec.constants.items()}
+        kinds = {found.name: found.type for found in self._session.get_inputs()}
+        self._constants = {name: _constant(spec, name, value, kinds) for name, value in spec.constants.items()}
         if fed := set(inputs) ^ {self._input, *self._constants}:
             raise MotionloomError(
                 f"{spec.model}: inputs are {', '.join(inputs)}; {', '.join(sorted(fed))} should be in both the model and the "
                 "spec (`input` or `constants`)."
             )
+        if kinds[self._input] != "tensor(float)":
+            raise MotionloomError(f"{spec.model}: {self._input} is {kinds[self._input]}, expected tensor(float).")
         self._shape = inputs[self._input]
         rank = 3 if spec.sequence else 2
         if len(self._shape) != rank:
             raise MotionloomError(
                 f"{spec.model}: {self._input} has shape {self._shape}, expected {rank} axes; `sequence` is for (robots, frames, size)."
             )
-        width = outputs[self._output][-1]
+        width = outputs[self._output][-1] if outputs[self._output] else 1
         if isinstance(width, int) and width != G1.joint_count:
             raise MotionloomError(
                 f"{spec.model}: {self._output} has {width} numbers, expected {G1.joint_count}, one per joint."
@@ -108,8 +111,11 @@ class OnnxModel:
             )
         single = self._shape[0] == 1
         batches = observation[:, None] if single else [observation]
-        rows = [self._session.run([self._output], {self._input: one, **self._constants})[0] for one in batches]
-        result = np.concatenate(rows).reshape(len(observation), -1).astype(np.float32)
+        try:
+            rows = [self._session.run([self._output], {self._input: one, **self._constants})[0] for one in batches]
+            result = np.concatenate(rows).reshape(len(observation), -1).astype(np.float32)
+        except (RuntimeError, TypeError, ValueError, *_refusals()) as error:
+            raise MotionloomError(f"{self.spec.model} cannot be run: {' '.join(str(error).split())}") from None
         if result.shape[1] != G1.joint_count:
             raise MotionloomError(
                 f"{self.spec.model}: {self._output} gave {result.shape[1]} numbers per robot, expected 29."
@@ -128,6 +134,26 @@ def _choose(named: str | None, known: list[str], model: Path, what: str) -> str:
     if named is not None and named not in known:
         raise MotionloomError(f"{model} has no {what} {named!r}. Known: {', '.join(known)}.")
     return named or known[0]
+
+
+def _constant(spec: TrackerSpec, name: str, value: Any, kinds: dict[str, str]) -> np.ndarray:
+    """As the model's input of that name takes it."""
+    kind = KINDS.get(kinds.get(name, "tensor(float)"))
+    try:
+        if kind is None:
+            raise ValueError(f"the model takes {kinds[name]} there; known are {', '.join(KINDS)}")
+        return np.array(value, kind)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise MotionloomError(f"{spec.name}: the constant {name!r} cannot be fed ({error}).") from None
+
+
+KINDS = {
+    "tensor(float)": "f4",
+    "tensor(double)": "f8",
+    "tensor(int64)": "i8",
+    "tensor(int32)": "i4",
+    "tensor(bool)": "?",
+}
 
 
 def _session(model: Path) -> Any:
@@ -149,5 +175,13 @@ def _session(model: Path) -> Any:
 def _refusals() -> tuple[type[Exception], ...]:
     """What onnxruntime raises where it cannot read or run a model."""
     state: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
-    names = ("Fail", "InvalidGraph", "InvalidProtobuf", "InvalidArgument", "NotImplemented")
+    names = (
+        "Fail",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "InvalidArgument",
+        "NotImplemented",
+        "NoSuchFile",
+        "RuntimeException",
+    )
     return tuple(getattr(state, name) for name in names)

@@ -32,20 +32,34 @@ class Written:
 
     folder: Path
 
-    def model(self, matrix: np.ndarray, *, batch: Any = "N", frames: int = 0, opset: int = 17) -> None:
-        helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    def model(
+        self,
+        matrix: np.ndarray,
+        *,
+        batch: Any = "N",
+        frames: int = 0,
+        opset: int = 17,
+        kind: int = 1,
+        constant: int = 0,
+    ) -> None:
+        """`kind` is 1 for single precision; `constant` the kind of another input, which changes nothing."""
+        helper = onnx.helper
         shape = [batch, *([frames] if frames else []), matrix.shape[0]]
-        weights = onnx.numpy_helper.from_array(matrix.astype(np.float32), "W")
+        weights = onnx.numpy_helper.from_array(matrix.astype(helper.tensor_dtype_to_np_dtype(kind)), "W")
         nodes = [helper.make_node("MatMul", ["obs", "W"], ["product"])]
         if frames:  # the oldest of the sequence
             first = onnx.numpy_helper.from_array(np.array(0), "first")
             nodes.append(helper.make_node("Gather", ["product", "first"], ["actions"], axis=1))
         else:
             nodes.append(helper.make_node("Identity", ["product"], ["actions"]))
+        inputs = [helper.make_tensor_value_info("obs", kind, shape)]
+        if constant:
+            inputs.append(helper.make_tensor_value_info("time", constant, [1, 1]))
+            nodes.append(helper.make_node("Identity", ["time"], ["unused"]))
         graph = helper.make_graph(
             nodes,
             "linear",
-            [helper.make_tensor_value_info("obs", kind, shape)],
+            inputs,
             [helper.make_tensor_value_info("actions", kind, [batch, matrix.shape[1]])],
             [weights, first] if frames else [weights],
         )
@@ -236,3 +250,35 @@ def test_files_that_are_no_model_and_models_too_new_are_refused(written):
     (written.folder / "spec.json").write_text("{")
     with pytest.raises(MotionloomError, match="is no tracker's spec"):
         load_tracker(written.folder / "spec.json")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"sequence": -1}, "sequence -1: should be from 0"),
+        ({"observation": []}, "observation is empty"),
+        ({"observation": [{"term": "gravity", "history": 10**9}]}, "history should be from 1 to"),
+        ({"observation": [{"term": "gravity", "history": float("inf")}]}, "not as a spec should be"),
+        ({"gains": {"kp": 1, "kd": 1, "armature": 0, "effort": -1}}, "effort should be above 0"),
+    ],
+)
+def test_absurd_figures_are_refused_before_anything_runs(written, given, told):
+    written.model(np.zeros((3, 29)))
+    with pytest.raises(MotionloomError, match=told):
+        load_tracker(written.spec(**({"observation": [{"term": "gravity"}]} | given)))
+
+
+def test_a_model_of_another_kind_of_numbers_is_refused(written):
+    written.model(np.zeros((3, 29)), kind=onnx.TensorProto.DOUBLE)
+    with pytest.raises(MotionloomError, match=r"obs is tensor\(double\), expected tensor\(float\)"):
+        load_tracker(written.spec([{"term": "gravity"}]))
+
+
+def test_constants_are_fed_in_the_models_kind_of_numbers(written):
+    written.model(np.zeros((3, 29)), constant=onnx.TensorProto.INT64)
+    observation, seen = [{"term": "gravity"}], sight(0)
+    assert not load_tracker(written.spec(observation, constants={"time": [[3]]})).act(seen).any()
+    with pytest.raises(MotionloomError, match=r"model\.onnx cannot be run: .* Got: 2 Expected: 1"):
+        load_tracker(written.spec(observation, constants={"time": [[1, 2]]})).act(seen)
+    with pytest.raises(MotionloomError, match="constant 'time' cannot be fed"):
+        load_tracker(written.spec(observation, constants={"time": "now"}))
