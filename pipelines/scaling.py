@@ -15,10 +15,10 @@ from jaxtyping import Bool, Int
 
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
+from corpus.loading.sampling_plan import hash_of
 from pipelines.split import read_split, recordings
-from pipelines.training import Setup, clusters_of, load_experts, make_env, plan_of
+from pipelines.training import Setup, cluster_stamp, clusters_of, ids_of, load_experts, make_env, plan_of
 from trainer.aggregate import Trajectories, read_trajectories, rollout_path, save_trajectories
-from trainer.checkpoint import load_checkpoint
 from trainer.dagger import roll_out
 from trainer.evaluate import Trial, evaluate
 from trainer.exam import exam_of_corpus
@@ -56,7 +56,7 @@ def scale(
 ) -> ScalingReport:
     """Train what is not trained yet, and fit the law; everything lies in `folder`."""
     of = clusters_of(corpus, hme_id)
-    known = load_experts(experts)
+    known = load_experts(experts, cluster_stamp(corpus, hme_id))
     chosen = np.isin(of, list(known))
     recording = recordings(corpus)["recording"].to_list()
     held_out = _validation(corpus, recording)
@@ -85,7 +85,8 @@ class Students:
         shared = asdict(replace(self.options, seed=0))
         shared.pop("shape")
         segments = np.flatnonzero(self.validation).tolist()
-        return {"kind": KIND, "options": shared, "setup": asdict(self.setup), "validation": segments}
+        motions = {"corpus": self.corpus.stamp.hex(), "experts": ids_of(self.experts), "validation": segments}
+        return {"kind": KIND, "options": shared, "setup": asdict(self.setup), **motions}
 
     def parameters(self, size: str) -> int:
         if size not in SIZES:
@@ -99,10 +100,7 @@ class Students:
         mask = np.zeros(len(self.cluster), bool)
         mask[segments] = True
         env = self._env(mask, seed)
-        train_student(folder, env, self.experts, self._clusters, options)
-        _, facts = load_checkpoint(folder, kind=KIND)
-        if facts["step"] < options.total_steps:
-            raise KeyboardInterrupt  # it has saved and left
+        train_student(folder, env, self.experts, self._clusters, options, about={**self.about, "drawn": hash_of(mask)})
         student = load_student(folder)
         outcomes = evaluate(student, self._exam, Trial(randomisation=PRESETS[self.setup.randomise]))
         success = {name: float(outcomes[f"{name}_success"].mean()) for name in ("trunk", "fall")}  # type: ignore[arg-type]

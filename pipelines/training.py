@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import warp as wp
 from jaxtyping import Bool, Int
 
 from corpus.augment import Augment
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
 from corpus.loading.plan_file import load_plan
-from corpus.loading.sampling_plan import Plan, window_count
+from corpus.loading.sampling_plan import Plan, hash_of, window_count
 from deploy.contract import Contract
-from hme.cluster import read_clusters
+from hme.cluster import Clusters, read_clusters
 from hme.space import Space
 from pipelines.split import read_split
 from trainer import warp_backend
 from trainer.backend import Backend, CpuBackend
-from trainer.checkpoint import checkpoint_steps
 from trainer.env import EnvOptions, TrackingEnv
 from trainer.expert import Expert, ExpertOptions, load_expert, train_expert
 from trainer.onnx_tracker import load_tracker
@@ -31,11 +30,10 @@ from trainer.policies import PdReplay, Policy
 from trainer.processes import rank_and_world
 from trainer.randomise import PRESETS, varied_fields, vary_model
 from trainer.references import SHORTEST, CorpusReferences
+from trainer.run_file import read_run
 from trainer.student import StudentOptions, train_student
 from trainer.student_policy import load_student
 
-RUN = "run.json"
-"""In a run's folder: what it is, and of which motions."""
 MIRRORED = Augment(mirror=0.5, speeds=(1.0,), heading=False)
 """What `Setup.mirror` asks for."""
 
@@ -57,6 +55,16 @@ class Setup:
     mirror: bool = False
     """Half of the motions left for right."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not SHORTEST_S <= self.seconds <= LONGEST_S:
+            raise MotionloomError(
+                f"Episodes of {self.seconds:g} s: should be from {SHORTEST_S:g} s to {LONGEST_S:g} s (10 minutes)."
+            )
+
+
+SHORTEST_S, LONGEST_S = 0.5, 600.0
+"""Of an episode: less than an episode's shortest motion, or more than memory has room for, is a slip."""
 
 
 def make_env(corpus: Corpus, plan: Plan, setup: Setup, contract: Contract | None = None) -> TrackingEnv:
@@ -85,6 +93,8 @@ def _backend(contract: Contract, setup: Setup) -> Backend:
     physics, chance, robots = Physics(), PRESETS[setup.randomise], range(setup.robots)
     model: Any = build_model(contract.gains, physics)
     if setup.simulator == "warp":
+        if not wp.is_cuda_available():
+            raise MotionloomError("The simulator warp needs a CUDA GPU, and there is none: take mujoco.")
         fields = varied_fields(model, chance, setup.seed, robots) if chance.varies_model else None
         return warp_backend.WarpBackend(model, setup.robots, substeps=physics.substeps, fields=fields)
     if chance.varies_model:
@@ -106,6 +116,11 @@ def part_of(corpus: Corpus, split: str) -> Bool[np.ndarray, " S"]:
     if not mask.any():
         raise MotionloomError(f"No segment lies in the part {split!r} of the split.")
     return mask
+
+
+def cluster_stamp(corpus: Corpus, hme_id: str | None = None) -> str:
+    """Which clusters their numbers are of: another `loom cluster` may number them otherwise."""
+    return Clusters.load(Space.open(corpus, hme_id).path("clusters.npz")).id
 
 
 def plan_of(corpus: Corpus, mask: Bool[np.ndarray, " S"] | None = None, file: Path | None = None) -> Plan:
@@ -142,28 +157,33 @@ def train_cluster_expert(
         mask = np.isin(of, clusters)
     if split is not None:
         mask = part_of(corpus, split) & (True if mask is None else mask)
-    env = make_env(corpus, plan_of(corpus, mask, plan), setup, contract)
-    about = {"clusters": list(clusters), "split": split, "corpus": corpus.stamp.hex(), "setup": vars(setup)}
-    return train_expert(run, env, options, about=about)
+    chosen = plan_of(corpus, mask, plan)
+    about = {"clusters": sorted(set(clusters)), "split": split, **_about(corpus, chosen, setup)}
+    if clusters:
+        about["clustering"] = cluster_stamp(corpus, hme_id)
+    return train_expert(run, make_env(corpus, chosen, setup, contract), options, about=about)
 
 
-def about_run(run: Path) -> dict[str, Any]:
-    """What `run.json` says; raises `MotionloomError` where it is none."""
-    try:
-        told = json.loads((run / RUN).read_text())
-        if not isinstance(told["kind"], str):
-            raise ValueError(f"kind is {told['kind']!r}")
-        return told
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MotionloomError(f"{run} is no folder of a training run ({error!r}).") from None
+def _about(corpus: Corpus, plan: Plan, setup: Setup) -> dict[str, Any]:
+    """Of which motions a run is, and how robots follow them: it goes on with the same ones only."""
+    drawn = (plan.weights,) if plan.bins is None else (plan.weights, plan.bins)
+    return {"corpus": corpus.stamp.hex(), "plan": hash_of(*drawn), "setup": vars(setup)}
 
 
-def load_experts(runs: Sequence[Path]) -> dict[int, Expert]:
-    """By cluster: each run's expert for every cluster that it was trained on."""
+def load_experts(runs: Sequence[Path], clustering: str | None = None) -> dict[int, Expert]:
+    """By cluster: each run's expert for every cluster that it was trained on; refuses those of another `clustering`."""
     experts: dict[int, Expert] = {}
     for run in runs:
-        expert = load_expert(run)
-        for cluster in about_run(run).get("clusters", []):
+        expert, told = load_expert(run), read_run(run)
+        clusters = told.get("clusters")
+        if not isinstance(clusters, list) or not clusters or not all(isinstance(c, int) for c in clusters):
+            raise MotionloomError(f"{run} is an expert of no cluster ({clusters}): train it with `--cluster`.")
+        if clustering is not None and told.get("clustering", clustering) != clustering:
+            raise MotionloomError(
+                f"{run} is of clusters {told['clustering']}, the corpus has {clustering}: train experts on these, or name the "
+                "corpus and `--hme` that it was trained on."
+            )
+        for cluster in clusters:
             if cluster in experts:
                 raise MotionloomError(
                     f"Both {experts[cluster].name} and {expert.name} are experts of cluster {cluster}."
@@ -182,28 +202,32 @@ def train_corpus_student(
     plan: Path | None = None,
     setup: Setup = Setup(robots=64),
     options: StudentOptions = StudentOptions(),
-) -> bool:
-    """A student of these experts, on the motions of their clusters, in the folder `run`; under `torchrun` a part of it. False where
-    somebody asked to stop before it was done."""
-    known = load_experts(experts)
-    of = clusters_of(corpus, hme_id)
+) -> StudentPolicy:
+    """A student of these experts, on the motions of their clusters, in the folder `run`; under `torchrun` a part of it."""
+    of, clustering = clusters_of(corpus, hme_id), cluster_stamp(corpus, hme_id)
+    known = load_experts(experts, clustering)
     mask = np.isin(of, list(known)) & (True if split is None else part_of(corpus, split))
     rank, _ = rank_and_world()
     contract = next(iter(known.values())).contract
-    env = make_env(corpus, plan_of(corpus, mask, plan), replace(setup, seed=setup.seed + 1000 * rank), contract)
-    taught = {"experts": {c: known[c].name for c in sorted(known)}, "split": split}
-    about = {**taught, "corpus": corpus.stamp.hex(), "setup": vars(setup)}
+    chosen = plan_of(corpus, mask, plan)
+    env = make_env(corpus, chosen, replace(setup, seed=setup.seed + 1000 * rank), contract)
+    about = {**_about(corpus, chosen, setup), "split": split, "clustering": clustering, "experts": ids_of(known)}
     train_student(run, env, known, lambda segments: of[segments], options, about=about)
-    return checkpoint_steps(run)[-1:] == [options.total_steps]
+    return load_student(run)
+
+
+def ids_of(experts: Mapping[int, Expert]) -> dict[str, str]:
+    """Which experts these are, by cluster: one that was trained on is another."""
+    return {str(cluster): expert.id for cluster, expert in sorted(experts.items())}
 
 
 def load_policy(name: str) -> Policy:
     """ "pd" replays the reference; else the folder of a run, or the JSON file that describes an ONNX tracker."""
     if name == "pd":
         return PdReplay()
-    path = Path(name)
-    if path.is_dir():
-        kind = about_run(path)["kind"]
+    path = Path(name).resolve()  # "." has no name of its own
+    if name and path.is_dir():
+        kind = read_run(path)["kind"]
         if kind not in LOADERS:
             raise MotionloomError(f"{path} is a run of kind {kind!r}. Those that act: {', '.join(LOADERS)}.")
         policy = LOADERS[kind](path)

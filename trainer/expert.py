@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from corpus.durable import replace_file
 from corpus.errors import MotionloomError
 from deploy.contract import Contract
 from hme.sampling.adaptive import PRESETS, AdaptiveBins
@@ -29,13 +28,12 @@ from trainer.checkpoint import (
 from trainer.env import TrackingEnv, View
 from trainer.networks import ActorCritic, NetworkOptions
 from trainer.ppo import PpoOptions, Rollout, collect, everything, update
-from trainer.run_log import Interrupt, RunLog, check_same_run
+from trainer.run_file import check_same, write_run
+from trainer.run_log import Interrupt, RunLog
 
 KIND = "expert"
 SHOWN = ("reward", "finished_share", "divergence", "deviation")
 """Numbers in lines of progress; the log has all."""
-_CHANGEABLE = ("steps", "enough", "enough_over", "save_every")
-"""Options that a run which goes on may have changed."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +52,28 @@ class ExpertOptions:
     """Updates between two checkpoints."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.enough <= 1:
+            raise MotionloomError(f"enough {self.enough:g}: should be a share above 0, at most 1.")
+
+
+_CHANGEABLE = ("steps", "enough", "enough_over", "save_every", "threads")
+"""Options that a run which goes on may have changed."""
+
 
 class Expert:
     """An MLP on all that the simulator knows: an expert for labelling, not for the robot."""
 
     def __init__(self, network: ActorCritic, contract: Contract, name: str = "expert"):
         self.network, self.contract, self.name = network, contract, name
+
+    @property
+    def id(self) -> str:
+        """Hash of the weights."""
+        digest = hashlib.blake2b(digest_size=8)
+        for array in self.network.state_dict().values():
+            digest.update(np.ascontiguousarray(array.numpy()).tobytes())
+        return digest.hexdigest()
 
     def forget(self, envs: Int[np.ndarray, " R"]) -> None:
         """It has no memory."""
@@ -84,18 +98,18 @@ def load_expert(folder: Path, name: str | None = None) -> Expert:
 def train_expert(
     folder: Path, env: TrackingEnv, options: ExpertOptions = ExpertOptions(), *, about: Mapping[str, Any] | None = None
 ) -> Expert:
-    """Train, or go on where a run in `folder` stopped, exactly as if it had not; ctrl-C saves and leaves.
+    """Train, or go on where a run in `folder` stopped, exactly as if it had not; ctrl-C saves and raises `KeyboardInterrupt`.
 
-    `about` goes into `run.json`: what the motions are. The environment should be made anew, as it was when the run began.
+    `about` goes into `run.json`: what the motions are; a run only goes on with the same. The environment should be made anew, as it
+    was when the run began.
     """
     told = {"kind": KIND, **(about or {}), "options": asdict(options), "contract": env.contract.to_json()}
-    check_same_run(folder / "run.json", told, _CHANGEABLE)
+    check_same(folder, told, changeable=_CHANGEABLE)
     training = _Training(env, options)
     updates = -(-options.steps // (env.count * options.ppo.steps))
     done = training.resume(folder) if checkpoint_steps(folder) else 0
+    write_run(folder, told)
     if not done:
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / "run.json", lambda path: path.write_text(json.dumps(told, indent=1)))
         training.warm_up()
     with Interrupt() as interrupt, RunLog(folder, updates, step=done, shown=SHOWN) as log:
         while done < updates and not training.good_enough() and not interrupt.asked:
@@ -105,6 +119,8 @@ def train_expert(
                 training.save(folder, done)
         if done not in checkpoint_steps(folder):
             training.save(folder, done)
+    if interrupt.asked and done < updates and not training.good_enough():
+        raise KeyboardInterrupt  # all is saved; who called should not take it for an end
     return Expert(training.network, env.contract, folder.name)
 
 

@@ -18,7 +18,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -133,34 +133,6 @@ def read_lines(path: Path, key: str) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             raise MotionloomError(f"{path}, line {number}: should be a JSON object with {key!r}.") from None
     return rows
-
-
-def check_same_run(path: Path, mine: Mapping[str, Any], changeable: Collection[str]) -> None:
-    """Refuse to go on with another run than the one that `run.json` tells of, but for options that are `changeable`."""
-    if not path.exists():
-        return
-    try:
-        there, here = (_comparable(told) for told in (json.loads(path.read_text()), json.loads(json.dumps(mine))))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise MotionloomError(f"{path} is damaged or of another kind of run ({error!r}).") from None
-    names = sorted({*there, *here} - {*changeable})
-    if other := [name for name in names if there.get(name) != here.get(name)]:
-        raise MotionloomError(
-            f"{path} is of another run: it differs in {', '.join(other)}. Name another folder, or go on with what it says."
-        )
-
-
-def duration(seconds: float) -> str:
-    """As 40 s, 12 min or 3.4 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
-
-
-def _comparable(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Options beside the rest; without MuJoCo's threads, which change nothing."""
-    setup = {name: value for name, value in told.get("setup", {}).items() if name != "threads"}
-    return {**{name: value for name, value in told.items() if name != "options"}, **told["options"], "setup": setup}
 
 
 def _cut(path: Path, step: int) -> float:

@@ -14,7 +14,6 @@ its own file of each round; all read all of them, so that the folder is one that
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -25,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from corpus.durable import replace_file
 from corpus.errors import MotionloomError
 from corpus.loading.prefetch import ahead
 from trainer.aggregate import Trajectories, read_ending, read_trajectories, save_trajectories, statistics
@@ -34,7 +32,8 @@ from trainer.dagger import ClusterOf, Environment, common_contract, draw_turns, 
 from trainer.gpt import SIZES, Gpt, GptShape
 from trainer.learner import Learner, Learning
 from trainer.processes import Processes, joined
-from trainer.run_log import Interrupt, RunLog, check_same_run
+from trainer.run_file import check_same, write_run
+from trainer.run_log import Interrupt, RunLog
 from trainer.student_policy import KIND, StudentPolicy, policy_facts
 from trainer.windows import split_windows
 
@@ -100,13 +99,16 @@ def train_student(
     *,
     about: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Train in a run's folder, from its beginning or from where the run stands; ctrl-C saves and leaves.
+    """Train in a run's folder, from its beginning or from where the run stands; ctrl-C saves and raises `KeyboardInterrupt`.
 
     `env` is fresh, as it was when the run began; `experts` are policies by cluster; `cluster_of` gives the clusters of segments.
     `about` goes into `run.json`: what the motions are. A run only goes on with the same.
     """
     with joined(options.device) as processes, Interrupt() as interrupt:
-        StudentRun(folder, env, experts, cluster_of, options, processes, about).train(interrupt)
+        run = StudentRun(folder, env, experts, cluster_of, options, processes, about)
+        run.train(interrupt)
+    if run.learner.step < options.total_steps:
+        raise KeyboardInterrupt  # all is saved; who called should not take it for an end
     return folder
 
 
@@ -217,10 +219,9 @@ class StudentRun:
         self.processes.wait()
 
     def _begin_or_go_on(self, about: Mapping[str, Any]) -> None:
-        path = self.folder / "run.json"
         mine = {**about, "kind": KIND, "processes": self.processes.world, "contract": self.contract.to_json()}
         mine["options"] = dataclasses.asdict(self.options)
-        check_same_run(path, mine, _CHANGEABLE)
+        check_same(self.folder, mine, changeable=_CHANGEABLE)
         if checkpoint_steps(self.folder):
             arrays, facts = load_checkpoint(self.folder, kind=KIND)
             self.learner.go_on(arrays, facts)
@@ -229,5 +230,4 @@ class StudentRun:
             log.info("going on from step %d, in round %d", self.learner.step, self.rounds_begun - 1)
         self.processes.wait()  # all have read what was there
         if self.processes.rank == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            replace_file(path, lambda temporary: temporary.write_text(json.dumps(mine, indent=1)))
+            write_run(self.folder, mine)

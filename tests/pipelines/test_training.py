@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -22,7 +23,16 @@ from pipelines.cli import main
 from pipelines.evaluate import Chosen, evaluate_corpus
 from pipelines.scaling import Grid, scale
 from pipelines.train_demo import DemoOptions, make_corpus, summary
-from pipelines.training import Setup, clusters_of, load_experts, load_policy, make_env, plan_of, train_corpus_student
+from pipelines.training import (
+    Setup,
+    clusters_of,
+    load_experts,
+    load_policy,
+    make_env,
+    plan_of,
+    train_cluster_expert,
+    train_corpus_student,
+)
 from trainer import student as student_module
 from trainer.checkpoint import checkpoint_steps, load_checkpoint
 from trainer.evaluate import Trial
@@ -114,8 +124,6 @@ def test_absolute_actions_are_another_contract(made, tmp_path):
     assert load_policy(str(tmp_path / "run")).contract.action == "absolute"
     with pytest.raises(MotionloomError, match="contract"):
         run = tmp_path / "run"
-        from pipelines.training import train_cluster_expert
-
         train_cluster_expert(Corpus.open(made / "corpus"), run, setup=Setup(robots=4, seconds=2, randomise="light"))
 
 
@@ -125,6 +133,44 @@ def test_unknown_clusters_and_robots_are_refused(made, tmp_path, capsys):
     corpus = Corpus.open(made / "corpus")
     with pytest.raises(MotionloomError, match="None of the chosen"):
         plan_of(corpus, np.zeros(len(corpus.frames), bool))
+
+
+@pytest.mark.parametrize(
+    ("told", "wrong"),
+    [
+        (["--seconds", "nan"], "Episodes of nan s"),
+        (["--seconds", "0.1"], "Episodes of 0.1 s"),
+        (["--seconds", "1e6"], "Episodes of 1e+06 s"),
+        (["--enough", "nan"], "enough nan: should be a share"),
+    ],
+)
+def test_absurd_options_are_one_line(made, tmp_path, capsys, told, wrong):
+    assert train("expert", made, tmp_path / "run", *told) == 1
+    assert wrong in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "wrong"),
+    [(["--learning-rate", "nan"], "learning_rate"), (["--device", "abacus"], "No device 'abacus' here")],
+)
+def test_absurd_options_of_students_are_one_line(made, tmp_path, capsys, told, wrong):
+    assert train("student", made, tmp_path / "run", "--expert", *map(str, experts(made)), *told) == 1
+    assert wrong in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("told", "wrong"),
+    [(["--seconds", "inf"], "seconds should be from"), (["--json", "nowhere/a.json"], "in a folder that is there")],
+)
+def test_absurd_options_of_the_referee_are_one_line(made, capsys, told, wrong):
+    assert main(["evaluate", str(made / "corpus"), *told]) == 1
+    assert wrong in capsys.readouterr().err
+
+
+def test_without_torch_the_commands_say_what_to_install(made, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["evaluate", str(made / "corpus")]) == 1
+    assert "pip install 'motionloom[train]'" in capsys.readouterr().err
 
 
 def test_the_same_evaluation_twice_is_the_same_file(made, tmp_path, capsys):
@@ -162,7 +208,7 @@ def test_a_student_learns_from_experts_by_command(made, tmp_path, monkeypatch):
 
 
 def test_a_demo_that_is_stopped_judges_no_half_trained_student(made, tmp_path, monkeypatch):
-    def student(corpus: Corpus, run: Path, **options) -> bool:
+    def student(corpus: Corpus, run: Path, **options):
         return train_corpus_student(corpus, run, **{**options, "experts": experts(made)})
 
     monkeypatch.setattr(train_demo, "make_corpus", lambda *_: Corpus.open(made / "corpus"))
@@ -172,7 +218,22 @@ def test_a_demo_that_is_stopped_judges_no_half_trained_student(made, tmp_path, m
     monkeypatch.setattr(
         train_demo, "evaluate_corpus", lambda *_: pytest.fail("a student that has learned nothing was judged")
     )
-    assert train_demo.main(tmp_path / "demo") == 130
+    with pytest.raises(KeyboardInterrupt):
+        train_demo.main(tmp_path / "demo")
+
+
+def test_a_run_goes_on_with_the_same_motions_only(made, tmp_path, capsys):
+    train("expert", made, tmp_path / "run", "--steps", str(UPDATE), "--cluster", "0")
+    assert train("expert", made, tmp_path / "run", "--steps", str(2 * UPDATE), "--cluster", "1") == 1
+    assert "it differs in clusters, plan" in capsys.readouterr().err
+
+
+def test_experts_of_no_cluster_and_of_other_clusters_are_refused(made, tmp_path, capsys):
+    train("expert", made, tmp_path / "all", "--steps", str(UPDATE))
+    assert train("student", made, tmp_path / "student", "--expert", str(tmp_path / "all")) == 1
+    assert "expert of no cluster" in capsys.readouterr().err
+    with pytest.raises(MotionloomError, match="the corpus has other"):
+        load_experts(experts(made), "other")
 
 
 def test_experts_of_one_cluster_twice_are_refused(made):

@@ -96,10 +96,20 @@ def test_asked_to_stop_it_saves_and_goes_on_from_there(model, whole, tmp_path, m
         return update(*arguments, **options)
 
     monkeypatch.setattr(expert_module, "update", interrupted)
-    train_expert(tmp_path, make(model), OPTIONS)
+    with pytest.raises(KeyboardInterrupt):  # so that nobody takes it for an end
+        train_expert(tmp_path, make(model), OPTIONS)
     assert checkpoint_steps(tmp_path) == [2]
     train_expert(tmp_path, make(model), OPTIONS)
     assert same_checkpoints(whole, tmp_path)
+
+
+def test_another_run_in_the_same_folder_is_refused(model, tmp_path):
+    short = replace(OPTIONS, steps=COUNT * 8)
+    train_expert(tmp_path, make(model), short, about={"corpus": "a"})
+    for options, corpus, differs in ((replace(short, seed=1), "a", "seed"), (short, "b", "corpus")):
+        with pytest.raises(MotionloomError, match=rf"run\.json is of another run: it differs in {differs}\."):
+            train_expert(tmp_path, make(model), options, about={"corpus": corpus})
+    train_expert(tmp_path, make(model), replace(short, save_every=1), about={"corpus": "a"})
 
 
 def test_the_log_tells_every_update_in_finite_numbers(whole):

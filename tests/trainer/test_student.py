@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from itertools import repeat
 from pathlib import Path
 
@@ -99,6 +101,19 @@ def test_killed_and_gone_on_is_uninterrupted(tmp_path, uninterrupted, steps):
         run(tmp_path, Power(steps))
     run(tmp_path)
     assert_same_run(tmp_path, uninterrupted)
+
+
+def test_a_student_that_was_asked_to_stop_is_not_taken_for_a_trained_one(tmp_path, monkeypatch):
+    step = ToyEnv.step
+
+    def asked(env, action):
+        os.kill(os.getpid(), signal.SIGINT)
+        monkeypatch.setattr(ToyEnv, "step", step)
+        return step(env, action)
+
+    monkeypatch.setattr(ToyEnv, "step", asked)
+    with pytest.raises(KeyboardInterrupt):
+        train_student(tmp_path, ToyEnv(COUNT), experts(), cluster_of, TINY)
 
 
 def test_stopped_again_and_again_is_uninterrupted(tmp_path, uninterrupted):
