@@ -194,7 +194,10 @@ def _text_of(facts: Mapping[str, Any]) -> str:
 def _write(folder: Path, arrays: Mapping[str, Tensor | np.ndarray], text: str) -> None:
     """Both files and the folder, safe on the disk."""
     folder.mkdir()
-    save_file({name: _tensor(name, array) for name, array in arrays.items()}, folder / ARRAYS)
+    try:
+        save_file({name: _tensor(name, array) for name, array in arrays.items()}, folder / ARRAYS)
+    except SafetensorError as error:  # a full disk, above all
+        raise MotionloomError(f"{folder / ARRAYS} cannot be written ({error}).") from None
     sums = {"arrays_crc32c": _checksum(folder / ARRAYS), "facts_crc32c": google_crc32c.value(text.encode())}
     (folder / FACTS).write_text(json.dumps({"format": FORMAT, **sums, "facts": json.loads(text)}, indent=1))
     for path in (folder / ARRAYS, folder / FACTS, folder):
@@ -218,9 +221,11 @@ def _read_facts(path: Path) -> dict[str, Any]:
         if told["format"] != FORMAT:
             raise MotionloomError(f"{path / FACTS} is of format {told['format']}; this program reads {FORMAT}.")
         facts = told["facts"]
+        if not isinstance(facts, dict):
+            raise ValueError("facts are no object")
         if google_crc32c.value(json.dumps(facts).encode()) != told["facts_crc32c"]:
             raise ValueError("its checksum differs")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path / FACTS, error) from None
     try:
         differs = _checksum(path / ARRAYS) != told["arrays_crc32c"]

@@ -137,10 +137,14 @@ def read_lines(path: Path, key: str) -> list[dict[str, Any]]:
 
 def _cut(path: Path, step: int) -> float:
     """Leave the lines up to that step, and tell how long the run had taken by then [s]."""
-    rows = [row for row in read_log(path.parent) if row["step"] <= step] if step else []
+    try:
+        rows = [row for row in read_log(path.parent) if row["step"] <= step] if step else []
+        before_s = float(rows[-1].get("elapsed_s", 0.0)) if rows else 0.0
+    except (TypeError, ValueError) as error:
+        raise MotionloomError(f"{path}: `step` and `elapsed_s` should be numbers ({error}).") from None
     text = "".join(json.dumps(row) + "\n" for row in rows)
     replace_file(path, lambda temporary: temporary.write_text(text))
-    return float(rows[-1].get("elapsed_s", 0.0)) if rows else 0.0
+    return before_s
 
 
 def _writer(folder: Path, step: int):
