@@ -59,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `loom info | head`
         sys.stderr.close()
         return 0
+    except MemoryError as error:
+        print(f"loom: out of memory ({error or 'no figures'}): ask for less at a time", file=sys.stderr)
+        return 1
     except OSError as error:
         if error.errno not in MENDABLE:
             raise

@@ -35,6 +35,8 @@ def evaluate_corpus(
     corpus: Corpus, policies: Sequence[str], trial: Trial, chosen: Chosen = Chosen(), json: Path | None = None
 ) -> pl.DataFrame:
     """The scoreboard of these policies (names as `pipelines.training.load_policy` takes them), written to `json` too."""
+    if json is not None and (json.is_dir() or not json.absolute().parent.is_dir()):
+        raise MotionloomError(f"{json}: should be a file, in a folder that is there.")  # said before hours of work
     trackers = [load_policy(name) for name in policies]
     if len({tracker.name for tracker in trackers}) < len(trackers):
         raise MotionloomError(f"Policies should have names of their own; got {', '.join(t.name for t in trackers)}.")

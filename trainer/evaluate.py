@@ -30,6 +30,9 @@ from trainer.policies import Policy, Sight
 from trainer.randomise import NONE, Randomisation, delayed, joint_offsets, measured, pushes, varied_start, vary_model
 from trainer.rules import HEIGHT_LIMIT, PLACE_LIMIT, RULES, TURN_LIMIT
 
+MOST = 2**32 - 1
+"""Of any figure of a trial."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -54,8 +57,8 @@ class Trial:
         least = {"starts": 1, "seconds": 1 / CONTROL_HZ, "seed": 0, "batch": 1, "threads": 1}
         for name, limit in least.items():
             value = getattr(self, name)
-            if value is not None and not value >= limit:
-                raise MotionloomError(f"trial: {name} should be at least {limit:g}; got {value:g}.")
+            if value is not None and not limit <= value <= MOST:
+                raise MotionloomError(f"trial: {name} should be from {limit:g} to {MOST}; got {value:g}.")
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,11 @@ class Learning:
     def __post_init__(self) -> None:
         if self.course not in COURSES:
             raise MotionloomError(f"No course {self.course!r} of a learning rate. Known: {', '.join(COURSES)}.")
-        if min(self.learning_rate, self.gradient_limit) <= 0 or min(self.warmup_steps, self.weight_decay) < 0:
+        if not (
+            0 < self.learning_rate < math.inf
+            and self.gradient_limit > 0
+            and min(self.warmup_steps, self.weight_decay) >= 0
+        ):
             raise MotionloomError("learning_rate and gradient_limit should be above 0, the others at least 0.")
 
     def rate(self, step: int, total_steps: int) -> float:

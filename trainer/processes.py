@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from corpus.errors import MotionloomError
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -57,6 +59,8 @@ def rank_and_world() -> tuple[int, int]:
 def joined(device: str = "cpu") -> Iterator[Processes]:
     """Meet the others: by gloo on the CPU, by NCCL on GPUs, one GPU for each process of a machine."""
     rank, world = rank_and_world()
+    if device.split(":")[0] not in ("cpu", "cuda") or (device != "cpu" and not torch.cuda.is_available()):
+        raise MotionloomError(f"No device {device!r} here: should be cpu, or cuda where there is a GPU.")
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipelines.options import add_corpus, positive
+from pipelines.options import add_corpus, positive, seed
 from pipelines.train_commands.options import PRESETS, one_thread
 
 
@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--threads", type=positive, default=1, metavar="N", help="of MuJoCo; outcomes do not depend on them (default 1)"
     )
-    add("--seed", type=int, default=0, metavar="N")
+    add("--seed", type=seed, default=0, metavar="N")
     add("--hme", metavar="ID", help="clusters of which embedder (default: the corpus's default, if there is one)")
     add("--json", type=Path, metavar="FILE", help="all figures and outcomes in a file")
 

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pipelines.options import add_corpus, positive
+from corpus.errors import MotionloomError
+from pipelines.options import add_corpus, positive, seed
 
 PRESETS = ("none", "light", "training")
 """The keys of `trainer.randomise.PRESETS`, repeated here because reading them there takes a second."""
@@ -30,7 +31,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, robots: int) -> None:
     add("--seconds", type=float, default=10.0, metavar="S", help="longest episode (default 10)")
     add("--randomise", choices=PRESETS, default="training", help="robots, starts, sensors, pushes (default training)")
     add("--mirror", action="store_true", help="half of the motions left for right")
-    add("--seed", type=int, default=0, metavar="N")
+    add("--seed", type=seed, default=0, metavar="N")
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +71,8 @@ def student_of(options: argparse.Namespace, **others: Any) -> Any:
 
 def one_thread() -> None:
     """Small networks are slower on several threads, on a busy machine a hundred times; and runs are repeatable on one only."""
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        raise MotionloomError(f"Training and judging need torch ({error}): pip install 'motionloom[train]'.") from None
     torch.set_num_threads(1)

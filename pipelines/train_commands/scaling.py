@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from pipelines.options import seed
 from pipelines.train_commands.options import (
     SIZES,
     add_run_options,
@@ -20,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add, share = parser.add_argument, "of the frames that may be trained on (default 1/16, 1/8, 1/4, 1/2, 1)"
     add("--size", choices=SIZES, nargs="+", default=["nano", "S", "B"], help="of students (default nano S B)")
     add("--share", type=float, nargs="+", default=[0.0625, 0.125, 0.25, 0.5, 1.0], metavar="X", help=share)
-    add("--seeds", type=int, nargs="+", default=[0], metavar="N", help="a student for each (default 0)")
+    add("--seeds", type=seed, nargs="+", default=[0], metavar="N", help="a student for each (default 0)")
 
 
 def run(options: argparse.Namespace) -> int:
