@@ -12,9 +12,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import math
+import os
 import signal
 import threading
 import time
@@ -48,9 +50,14 @@ class RunLog:
         """`step` is the one the run goes on from, 0 where it begins. Lines of progress tell the numbers `shown`; None tells all."""
         self.total_steps, self.first_step, self.shown = total_steps, step, shown
         folder.mkdir(parents=True, exist_ok=True)
-        self._before_s = _cut(folder / LOG, step)
-        self._file = (folder / LOG).open("a", buffering=1)  # every line is on its way to the disk at once
-        self._board = _writer(folder / TENSORBOARD, step) if tensorboard else None
+        self._lock = _lock(folder)
+        try:
+            self._before_s = _cut(folder / LOG, step)
+            self._file = (folder / LOG).open("a", buffering=1)  # every line is on its way to the disk at once
+            self._board = _writer(folder / TENSORBOARD, step) if tensorboard else None
+        except BaseException:
+            os.close(self._lock)
+            raise
         self._start = self._last_line = time.monotonic()
 
     def __enter__(self) -> RunLog:
@@ -61,6 +68,7 @@ class RunLog:
 
     def close(self) -> None:
         self._file.close()
+        os.close(self._lock)
         if self._board is not None:
             self._board.close()
 
@@ -133,6 +141,26 @@ def read_lines(path: Path, key: str) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             raise MotionloomError(f"{path}, line {number}: should be a JSON object with {key!r}.") from None
     return rows
+
+
+def duration(seconds: float) -> str:
+    """As 40 s, 12 min or 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _lock(folder: Path) -> int:
+    """A descriptor that keeps other processes out of a run's folder until it is closed, or this process ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise MotionloomError(f"Another process trains in {folder}: wait for it, or take another folder.") from None
+    except OSError:  # a file system without locks
+        log.warning("%s cannot be locked: let no other process train there", folder)
+    return descriptor
 
 
 def _cut(path: Path, step: int) -> float:

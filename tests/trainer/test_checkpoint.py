@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from corpus.errors import MotionloomError
 from trainer.checkpoint import (
@@ -111,6 +112,19 @@ def test_what_is_not_there_is_told_with_what_is(tmp_path):
 def test_facts_without_a_step_or_beyond_json_are_refused(tmp_path, facts):
     with pytest.raises(MotionloomError, match=r"should be a count and a word|JSON"):
         save_checkpoint(tmp_path, {}, facts)
+
+
+def test_a_full_disk_is_told_and_leaves_the_checkpoints_before(tmp_path, monkeypatch):
+    save_steps(tmp_path, [1])
+
+    def full(arrays, path):
+        path.write_bytes(b"half")
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("trainer.checkpoint.save_file", full)
+    with pytest.raises(MotionloomError, match=r"cannot be written.*No space left"):
+        save_steps(tmp_path, [2])
+    assert checkpoint_steps(tmp_path) == [1]
 
 
 def test_what_is_no_array_is_refused_by_name(tmp_path):

@@ -26,6 +26,22 @@ def test_numbers_are_lines_of_json(tmp_path):
     assert 0 <= first["elapsed_s"] <= second["elapsed_s"]
 
 
+def test_two_processes_do_not_write_one_run(tmp_path):
+    with RunLog(tmp_path, 10, tensorboard=False) as told:
+        told.write(1, loss=1)
+        with pytest.raises(MotionloomError, match="Another process trains in"):
+            RunLog(tmp_path, 10, tensorboard=False)
+    with RunLog(tmp_path, 10, step=1, tensorboard=False):
+        assert len(read_log(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("line", ['{"step": "a"}', '{"step": 1, "elapsed_s": "a"}'])
+def test_a_log_of_words_is_told(tmp_path, line):
+    (tmp_path / "log.jsonl").write_text(line + "\n")
+    with pytest.raises(MotionloomError, match="should be numbers"):
+        RunLog(tmp_path, 10, step=1, tensorboard=False)
+
+
 def test_a_run_that_goes_on_cuts_what_came_later(tmp_path):
     with RunLog(tmp_path, 10, tensorboard=False) as told:
         for step in range(1, 6):
