@@ -102,7 +102,9 @@ class Students:
         env = self._env(mask, seed)
         train_student(folder, env, self.experts, self._clusters, options, about={**self.about, "drawn": hash_of(mask)})
         student = load_student(folder)
-        outcomes = evaluate(student, self._exam, Trial(randomisation=PRESETS[self.setup.randomise]))
+        outcomes = evaluate(
+            student, self._exam, Trial(randomisation=PRESETS[self.setup.randomise], seed=self.setup.seed + 1)
+        )
         success = {name: float(outcomes[f"{name}_success"].mean()) for name in ("trunk", "fall")}  # type: ignore[arg-type]
         return {"loss": self._loss(student.model), "success": success["trunk"], "fall_success": success["fall"]}
 

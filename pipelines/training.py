@@ -32,7 +32,7 @@ from trainer.randomise import PRESETS, varied_fields, vary_model
 from trainer.references import SHORTEST, CorpusReferences
 from trainer.run_file import read_run
 from trainer.student import StudentOptions, train_student
-from trainer.student_policy import load_student
+from trainer.student_policy import StudentPolicy, load_student
 
 MIRRORED = Augment(mirror=0.5, speeds=(1.0,), heading=False)
 """What `Setup.mirror` asks for."""

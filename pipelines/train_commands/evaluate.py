@@ -29,7 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--threads", type=positive, default=1, metavar="N", help="of MuJoCo; outcomes do not depend on them (default 1)"
     )
-    add("--seed", type=seed, default=0, metavar="N")
+    about = "of starts and noise; another than training had (default 1)"
+    add("--seed", type=seed, default=1, metavar="N", help=about)
     add("--hme", metavar="ID", help="clusters of which embedder (default: the corpus's default, if there is one)")
     add("--json", type=Path, metavar="FILE", help="all figures and outcomes in a file")
 

@@ -103,15 +103,6 @@ def test_asked_to_stop_it_saves_and_goes_on_from_there(model, whole, tmp_path, m
     assert same_checkpoints(whole, tmp_path)
 
 
-def test_another_run_in_the_same_folder_is_refused(model, tmp_path):
-    short = replace(OPTIONS, steps=COUNT * 8)
-    train_expert(tmp_path, make(model), short, about={"corpus": "a"})
-    for options, corpus, differs in ((replace(short, seed=1), "a", "seed"), (short, "b", "corpus")):
-        with pytest.raises(MotionloomError, match=rf"run\.json is of another run: it differs in {differs}\."):
-            train_expert(tmp_path, make(model), options, about={"corpus": corpus})
-    train_expert(tmp_path, make(model), replace(short, save_every=1), about={"corpus": "a"})
-
-
 def test_the_log_tells_every_update_in_finite_numbers(whole):
     rows = read_log(whole)
     assert [row["step"] for row in rows] == list(range(1, UPDATES + 1))
@@ -165,7 +156,10 @@ def test_a_damaged_expert_is_refused(model, tmp_path, file):
         load_expert(tmp_path)
 
 
-def test_training_ends_once_it_is_good_enough(model, tmp_path):
-    easy = replace(OPTIONS, enough=0.0, enough_over=2)
-    train_expert(tmp_path, make(model), easy)
-    assert 2 <= checkpoint_steps(tmp_path)[-1] < UPDATES
+@pytest.mark.parametrize(("enough", "done"), [(0.9, True), (0.95, True), (0.96, False), (1.0, False)])
+def test_training_ends_once_enough_of_the_last_episodes_ended_well(model, enough, done):
+    training = expert_module._Training(make(model), replace(OPTIONS, enough=enough, enough_over=2))
+    training.recent.extend([(9, 10), (1, 10)])
+    assert not training.good_enough()
+    training.recent.append((0, 10))  # the first is forgotten: one of twenty failed
+    assert training.good_enough() == done
