@@ -42,7 +42,7 @@ from trainer.ppo import PpoOptions, collect, everything, update
 from trainer.randomise import TRAINING, vary_model
 from trainer.references import ClipReferences
 
-COUNTS, DEFAULT = (64, 192, 512), 192
+COUNTS, DEFAULT = (64, 192, 512), 512
 STEPS = 4
 """Control periods in a round."""
 SUBSTEPS = Physics().substeps

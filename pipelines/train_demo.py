@@ -46,6 +46,8 @@ class DemoOptions:
     """Length of a take."""
     steps: int = 2_000_000
     """Control periods that an expert is trained on at most."""
+    robots: int = 192
+    """Of an expert: so short are the clips that more updates of fewer robots learn faster."""
     enough: float = 0.98
     """Share of episodes that end well at which an expert is done."""
     student: StudentOptions = StudentOptions(
@@ -190,6 +192,6 @@ def _rows(scores: pl.DataFrame, measure: str, group: str) -> list[dict[str, Any]
 
 def _command(corpus: Path, cluster: int, run: Path, options: DemoOptions) -> Sequence[str]:
     asked = {"--run": run, "--cluster": cluster, "--steps": options.steps, "--enough": options.enough}
-    asked |= {"--randomise": "light", "--seconds": options.seconds + 1}
+    asked |= {"--robots": options.robots, "--randomise": "light", "--seconds": options.seconds + 1}
     told = [str(word) for pair in asked.items() for word in pair]
     return [sys.executable, "-m", "pipelines.cli", "train", "expert", str(corpus), *told]

@@ -42,8 +42,8 @@ MIRRORED = Augment(mirror=0.5, speeds=(1.0,), heading=False)
 class Setup:
     """How robots are simulated while something is trained."""
 
-    robots: int = 192
-    """At a time; more give smoother updates, and slower ones."""
+    robots: int = 512
+    """At a time; more give smoother updates, and fewer of them."""
     simulator: str = "mujoco"
     """"mujoco", on the CPU; "warp", mujoco_warp on a GPU."""
     threads: int = 1

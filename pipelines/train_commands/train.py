@@ -90,7 +90,7 @@ def demo(options: argparse.Namespace) -> int:
 
 
 def _add_expert(parser: argparse.ArgumentParser) -> None:
-    add_run_options(parser, robots=192)
+    add_run_options(parser, robots=512)
     add_choice(parser)
     add, steps = parser.add_argument, "control periods of all robots (default 2,000,000)"
     add("--cluster", type=int, nargs="+", default=[], metavar="N", help="clusters to train on (default: all segments)")
