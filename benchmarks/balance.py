@@ -8,8 +8,9 @@ the segments, so that clusters keep their sizes and labels tell nothing: what it
 cluster on motions held out, by its true label whatever the plan, and the worst tenth of the clusters, found anew in every run.
 
 The first way needs no physics and is a stand-in for a tracker: a small network tells the torques that Bandai-Namco's motions ask
-for, in clusters of their embedding. The second trains trackers by PPO on made-up movements and asks the referee; stopped, it goes on by the lines of `--out`. Intervals are Student's over the seeds' paired differences; a seed also holds out, deals and draws
-anew (made-up motions stay the same). The last line is JSON.
+for, in clusters of their embedding; a seed holds out, deals labels, begins and draws anew. The second trains trackers by PPO on made-up
+movements, the same ones for all seeds, and asks the referee; stopped, it goes on by the lines of `--out`. Intervals are Student's over
+the seeds' paired differences: they tell of other seeds, not of other corpora. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ from trainer.evaluate import Trial, evaluate
 from trainer.exam import Exam, exam_of_motions
 from trainer.expert import ExpertOptions, train_expert
 from trainer.physics import build_model
+from trainer.policies import PdReplay, Policy
 from trainer.ppo import PpoOptions
 from trainer.randomise import LIGHT
 from trainer.references import SHORTEST, ClipReferences
@@ -85,19 +87,20 @@ def main() -> None:
     options = parser().parse_args()
     if options.seeds < 2:
         raise SystemExit("Of one seed there is no interval: --seeds 2 or more.")
+    options.steps = options.steps or (PHYSICS_STEPS if options.physics else STEPS)
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     outcomes, measures, size, about = (physics if options.physics else stand_in)(options)
     asked = Question("balanced", ("natural", "shuffled"), measures, size)
     found = figures(outcomes, asked)
     show(found, asked, about)
-    print(json.dumps({"physics": options.physics, **found}))
+    print(json.dumps({"physics": options.physics, "steps": options.steps, **found}))
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--motions", type=Path, default=MOTIONS, help="archive or folder with Bandai-Namco's BVH files")
-    made.add_argument("--physics", action="store_true", help="train trackers by PPO: tens of minutes")
+    made.add_argument("--physics", action="store_true", help="train trackers by PPO: 20 minutes of a core")
     made.add_argument("--seeds", type=int, default=3)
     made.add_argument("--steps", type=int, help=f"of each training; {STEPS:,}, or {PHYSICS_STEPS:,} control steps")
     made.add_argument(
@@ -136,7 +139,7 @@ def plan_of(condition: str, pool: Pool, seed: int) -> Plan:
 
 def stand_in(options: argparse.Namespace) -> Found:
     """Outcomes of small networks that tell torques."""
-    steps = options.steps or STEPS
+    steps = options.steps
     with workplace(options.motions) as work:
         corpus = built(work / "bvh", work / "kept")
         motions = [corpus.motion(number) for number in range(len(corpus.frames))]
@@ -190,11 +193,10 @@ def told_torques(
     held = held_out(labels, seed)
     plan = plan_of(condition, Pool(frames, cluster=labels, mask=~held), seed)
     network = trained(rows, Sampler(plan, frames, window=1, batch_size=BATCH, seed=seed), steps)
-    judged, cluster = (np.repeat(values, frames) for values in (held, labels))
+    chosen, cluster = torch.from_numpy(np.repeat(held, frames)), np.repeat(labels[held], frames[held])
     with torch.no_grad():
-        answer = network(rows.channels[torch.from_numpy(judged)])
-        error = (answer - rows.torque[torch.from_numpy(judged)]).abs().mean(1).numpy()
-    return {"torque_error": (np.bincount(cluster[judged], error) / np.bincount(cluster[judged])).tolist()}
+        error = (network(rows.channels[chosen]) - rows.torque[chosen]).abs().mean(1).numpy()
+    return {"torque_error": (np.bincount(cluster, error) / np.bincount(cluster)).tolist()}
 
 
 def held_out(labels: Int[np.ndarray, " S"], seed: int) -> Bool[np.ndarray, " S"]:
@@ -228,7 +230,7 @@ def trained(rows: Rows, sampler: Sampler, steps: int) -> nn.Module:
 
 def physics(options: argparse.Namespace) -> Found:
     """Outcomes of trackers trained by PPO."""
-    steps, kinds = options.steps or PHYSICS_STEPS, list(TAKES)
+    steps, kinds = options.steps, list(TAKES)
     motions = takes([(kind, seed) for kind, count in TAKES.items() for seed in range(count)])
     label = np.repeat(np.arange(len(kinds)), list(TAKES.values()))
     asked = takes([(kind, HELD_OUT_FROM + seed) for kind in kinds for seed in range(HELD_OUT_TAKES)])
@@ -239,7 +241,8 @@ def physics(options: argparse.Namespace) -> Found:
     shares = ", ".join(f"{count} {kind}" for kind, count in TAKES.items())
     about = (
         f"Trackers by PPO, {steps:,} control steps each, on made-up takes ({shares}); {HELD_OUT_TAKES} others of each movement, "
-        f"{STARTS} starts in each, are judged. Fewer than ten clusters: the worst tenth is the worst one."
+        f"{STARTS} starts in each, are judged. Fewer than ten clusters: the worst tenth is the worst one. Replaying the reference, which "
+        f"learns nothing, completes {min(judged(PdReplay(), exam)['completed']):.3f} of the worst."
     )
     return outcomes, TRACKING, np.array(list(TAKES.values()), float), about
 
@@ -247,7 +250,7 @@ def physics(options: argparse.Namespace) -> Found:
 def tracked(
     motions: Sequence[RobotMotion], label: Int[np.ndarray, " S"], exam: Exam, steps: int, condition: str, seed: int
 ) -> Outcome:
-    """The referee's means, movement by movement, of a tracker trained by a plan; starts do not follow failures."""
+    """What the referee says of a tracker trained by a plan; starts do not follow failures."""
     frames = np.array([motion.frame_count for motion in motions])
     plan = plan_of(condition, Pool(frames, SHORTEST, cluster=label), seed)
     references = ClipReferences(motions, length=250, seed=seed, plan=plan)
@@ -258,9 +261,14 @@ def tracked(
         done = checkpoint_steps(Path(folder))[-1] * ROBOTS * PpoOptions().steps
     if done < steps:  # it leaves early when asked to, and would be judged as if it had not
         raise SystemExit("Stopped; what was trained to the end is in --out.")
+    return judged(expert, exam)
+
+
+def judged(policy: Policy, exam: Exam) -> Outcome:
+    """The referee's means, movement by movement."""
     names = [measure.name for measure in TRACKING]
-    judged = evaluate(expert, exam, Trial(starts=STARTS, randomisation=LIGHT))
-    means = judged.group_by("cluster").agg(pl.col(names).cast(float).mean()).sort("cluster")
+    rows = evaluate(policy, exam, Trial(starts=STARTS, randomisation=LIGHT))
+    means = rows.group_by("cluster").agg(pl.col(names).cast(float).mean()).sort("cluster")
     return {name: means[name].to_list() for name in names}
 
 
