@@ -6,6 +6,7 @@ On a CPU it runs too, slowly, so that a test can hold it against MuJoCo. Its ker
 # Warp's annotations are for its own compiler; to a type checker they are calls and its scalars are not what they seem.
 # pyright: reportInvalidTypeForm=false, reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
 
+import copy
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,9 +51,12 @@ class WarpBackend:
     ):
         """`model` is an `MjModel`; `fields` are those of its fields in which robots differ, a row for each, as
         `trainer.randomise.varied_fields` gives them."""
+        import mujoco
         import mujoco_warp
 
-        fields = dict(fields or {})
+        model, fields = copy.copy(model), dict(fields or {})
+        # It has no automatic reset, and refuses models that say they want none.
+        model.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
         if wrong := [name for name, rows in fields.items() if rows.shape != (count, *getattr(model, name).shape)]:
             raise MotionloomError(
                 f"{wrong[0]} is {fields[wrong[0]].shape}: should be a row for each of {count} robots."
