@@ -5,6 +5,7 @@ On a CPU it runs too, slowly, so that a test can hold it against MuJoCo. Its ker
 
 # Warp's annotations are for its own compiler; to a type checker they are calls and its scalars are not what they seem.
 # pyright: reportInvalidTypeForm=false, reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportAttributeAccessIssue=false
 
 import copy
 import logging
