@@ -43,6 +43,7 @@ from corpus.loading.sampling_plan import Plan
 from corpus.motion import CORPUS_FPS, RobotMotion
 from corpus.sources.synthetic import human_motion
 from deploy.contract import GAINS
+from deploy.physics import build_model
 from hme.cluster import fit_clusters
 from hme.sampling.policies import Pool
 from hme.sampling.policy_spec import parse_spec
@@ -54,7 +55,6 @@ from trainer.env import EnvOptions, TrackingEnv
 from trainer.evaluate import Trial, evaluate
 from trainer.exam import Exam, exam_of_motions
 from trainer.expert import ExpertOptions, train_expert
-from trainer.physics import build_model
 from trainer.policies import PdReplay, Policy
 from trainer.ppo import PpoOptions
 from trainer.randomise import LIGHT

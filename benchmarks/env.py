@@ -33,11 +33,11 @@ from rich.table import Table
 from corpus.motion import CORPUS_FPS, RobotMotion
 from corpus.sources.synthetic import robot_motion
 from deploy.contract import GAINS
+from deploy.physics import Physics, build_model
 from trainer import env as env_module
 from trainer.backend import CpuBackend
 from trainer.env import EnvOptions, TrackingEnv
 from trainer.networks import ActorCritic, NetworkOptions
-from trainer.physics import Physics, build_model
 from trainer.ppo import PpoOptions, collect, everything, update
 from trainer.randomise import TRAINING, vary_model
 from trainer.references import ClipReferences

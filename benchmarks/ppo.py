@@ -34,11 +34,11 @@ from torch import Tensor
 from corpus.motion import RobotMotion
 from corpus.sources import synthetic
 from deploy.contract import GAINS
+from deploy.physics import build_model
 from retarget.retarget import retarget
 from trainer.backend import CpuBackend
 from trainer.env import EnvOptions, Step, TrackingEnv
 from trainer.networks import ActorCritic, NetworkOptions
-from trainer.physics import build_model
 from trainer.ppo import PpoOptions, collect, everything, update
 from trainer.randomise import LIGHT
 from trainer.references import ClipReferences

@@ -17,6 +17,7 @@ from corpus.errors import MotionloomError
 from corpus.loading.plan_file import load_plan
 from corpus.loading.sampling_plan import Plan, hash_of, window_count
 from deploy.contract import Contract
+from deploy.physics import Physics, build_model
 from hme.cluster import Clusters, read_clusters
 from hme.space import Space
 from pipelines.split import read_split
@@ -25,7 +26,6 @@ from trainer.backend import Backend, CpuBackend
 from trainer.env import EnvOptions, TrackingEnv
 from trainer.expert import Expert, ExpertOptions, load_expert, train_expert
 from trainer.onnx_tracker import load_tracker
-from trainer.physics import Physics, build_model
 from trainer.policies import PdReplay, Policy
 from trainer.processes import rank_and_world
 from trainer.randomise import PRESETS, varied_fields, vary_model

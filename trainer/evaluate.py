@@ -20,12 +20,12 @@ from corpus.errors import MotionloomError
 from corpus.motion import velocity
 from deploy.contract import CONTROL_HZ, Contract
 from deploy.observation import Reference, RobotState, observe
+from deploy.physics import Physics, build_model
 from trainer.backend import CpuBackend
 from trainer.env import privileged
 from trainer.exam import Exam, Starts, starts_of
 from trainer.kinematics import BodyStates, body_states
 from trainer.metrics import Track, measure
-from trainer.physics import Physics, build_model
 from trainer.policies import Policy, Sight
 from trainer.randomise import NONE, Randomisation, delayed, joint_offsets, measured, pushes, varied_start, vary_model
 from trainer.rules import HEIGHT_LIMIT, PLACE_LIMIT, RULES, TURN_LIMIT

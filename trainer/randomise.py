@@ -141,7 +141,7 @@ PRESETS = {"none": NONE, "light": LIGHT, "training": TRAINING}
 
 
 def vary_model(model: Any, randomisation: Randomisation, seed: int, env: int) -> Any:
-    """A copy of an `MjModel` of `trainer.physics` as this environment has it, the constants that MuJoCo derives made anew."""
+    """A copy of an `MjModel` of `deploy.physics` as this environment has it, the constants that MuJoCo derives made anew."""
     import mujoco
 
     r, varied, motors = randomisation, copy.copy(model), model.nu

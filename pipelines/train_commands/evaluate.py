@@ -39,9 +39,9 @@ def run(options: argparse.Namespace) -> int:
     """Let trackers follow a corpus's segments in MuJoCo on the CPU, and tell how many they follow to the end under each of three
     rules, how near they stay, and how sure that is. The same command gives the same figures, bit for bit."""
     from corpus.catalog import Corpus
+    from deploy.physics import Physics
     from pipelines.evaluate import Chosen, evaluate_corpus
     from trainer.evaluate import Trial
-    from trainer.physics import Physics
     from trainer.randomise import PRESETS as presets
     from trainer.scoreboard import as_text
 

@@ -6,8 +6,8 @@ import pytest
 
 from corpus.errors import MotionloomError
 from deploy.contract import GAINS, STANDING
+from deploy.physics import build_model
 from trainer.backend import CpuBackend
-from trainer.physics import build_model
 from trainer.randomise import TRAINING, vary_model
 
 COUNT, STEPS = 4, 8

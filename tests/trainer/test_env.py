@@ -12,9 +12,9 @@ from corpus.motion import RobotMotion
 from corpus.posture import postures
 from deploy.contract import GAINS, STANDING, Contract
 from deploy.observation import ObservationSpec
+from deploy.physics import build_model
 from trainer.backend import CpuBackend
 from trainer.env import EnvOptions, TrackingEnv
-from trainer.physics import build_model
 from trainer.randomise import NONE, TRAINING, Randomisation, joint_offsets, pushes, vary_model
 from trainer.references import ClipReferences
 from trainer.rewards import RewardOptions

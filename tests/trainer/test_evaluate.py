@@ -16,13 +16,13 @@ from corpus.resample import resample
 from corpus.sources import SOURCES
 from corpus.sources.options import LoadOptions
 from deploy.contract import STANDING, Contract
+from deploy.physics import build_model
 from trainer.backend import CpuBackend
 from trainer.env import EnvOptions, TrackingEnv
 from trainer.evaluate import Trial, conditions, evaluate
 from trainer.exam import exam_of_corpus, exam_of_motions, starts_of
 from trainer.kinematics import body_states
 from trainer.metrics import METRICS, heading_frame
-from trainer.physics import build_model
 from trainer.policies import PdReplay
 from trainer.randomise import NONE, TRAINING, Randomisation, vary_model
 from trainer.references import SHORTEST, ClipReferences

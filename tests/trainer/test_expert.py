@@ -13,13 +13,13 @@ from wandering import wandering
 
 from corpus.errors import MotionloomError
 from deploy.contract import GAINS, Contract
+from deploy.physics import build_model
 from trainer import expert as expert_module
 from trainer.backend import CpuBackend
 from trainer.checkpoint import checkpoint_steps, load_checkpoint
 from trainer.env import EnvOptions, TrackingEnv
 from trainer.expert import ExpertOptions, load_expert, train_expert
 from trainer.networks import NetworkOptions
-from trainer.physics import build_model
 from trainer.ppo import PpoOptions
 from trainer.randomise import TRAINING
 from trainer.references import ClipReferences

@@ -13,7 +13,7 @@ from corpus import rotations
 from corpus.errors import MotionloomError
 from deploy.contract import GAINS, STANDING
 from deploy.observation import RobotState
-from trainer.physics import build_model
+from deploy.physics import build_model
 from trainer.random_numbers import PURPOSES, uniform
 from trainer.randomise import (
     NONE,

@@ -11,11 +11,11 @@ from toy_tracking import Asked
 
 from corpus.motion import RobotMotion
 from deploy.contract import GAINS, STANDING, Contract
+from deploy.physics import build_model
 from trainer.backend import CpuBackend
 from trainer.env import EnvOptions, TrackingEnv, View
 from trainer.gpt import GptShape
 from trainer.learner import Learning
-from trainer.physics import build_model
 from trainer.randomise import TRAINING
 from trainer.references import ClipReferences
 from trainer.student import StudentOptions, StudentRun

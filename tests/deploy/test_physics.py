@@ -9,7 +9,7 @@ import pytest
 from corpus.errors import MotionloomError
 from corpus.g1 import SIDES
 from deploy.contract import GAINS, STANDING
-from trainer.physics import CORNER_HEIGHT, CORNER_RADIUS, SOLE_CORNERS, Physics, build_model
+from deploy.physics import CORNER_HEIGHT, CORNER_RADIUS, SOLE_CORNERS, Physics, build_model
 
 
 @pytest.fixture(scope="module")
