@@ -17,6 +17,8 @@ from rich.console import Console
 
 from corpus.catalog import Corpus
 from corpus.errors import MotionloomError
+from corpus.exports.csv import write_csv
+from deploy.stance import swaying
 from hme.space import Space
 from pipelines.build import build
 from pipelines.cluster import Cluster
@@ -38,8 +40,10 @@ INLINE = Cluster("inline")
 
 @dataclass(frozen=True)
 class DemoOptions:
-    kinds: tuple[str, ...] = ("walk", "squat", "reach")
-    """Movements (`corpus.sources.synthetic.KINDS`), each a cluster to be."""
+    kinds: tuple[str, ...] = ("steps", "squat", "reach")
+    """Movements (`corpus.sources.synthetic.KINDS`) from standing to standing, each a cluster to be."""
+    stand: bool = True
+    """One cluster more: standing as a robot does between motions (`deploy.stance.swaying`)."""
     takes: int = 2
     """Of each movement."""
     seconds: float = 4.0
@@ -94,18 +98,22 @@ def main(out: Path, options: DemoOptions = DemoOptions()) -> int:
 
 def make_corpus(out: Path, options: DemoOptions) -> Corpus:
     """Made-up movements, retargeted, embedded and clustered: as many clusters as there are movements."""
-    data = out / "data"
-    data.mkdir(parents=True, exist_ok=True)
+    data, robot = out / "data" / "synthetic", out / "data" / "robot"
+    for folder in (data, robot):
+        folder.mkdir(parents=True, exist_ok=True)
     for kind in options.kinds:
         for seed in range(options.takes):
             spec = {"kind": kind, "seed": seed, "seconds": options.seconds}
             (data / f"{kind}_{seed}.motion.json").write_text(json.dumps(spec))
-    outcome = build({"synthetic": data}, out / "corpus", scheduler="inline", workers=1)
+    for seed in range(options.takes if options.stand else 0):
+        write_csv(swaying(options.seconds, seed), robot / f"stand_{seed}.csv")
+    sources = {"synthetic": data} | ({"robot": robot} if options.stand else {})
+    outcome = build(sources, out / "corpus", scheduler="inline", workers=1)
     if not outcome.complete:
         raise MotionloomError(f"The corpus below {out} could not be built: {outcome.failures or outcome.missing}.")
     embed(out / "corpus", cluster=INLINE)
     corpus = Corpus.open(out / "corpus")
-    cluster_corpus(Space.open(corpus), len(options.kinds))
+    cluster_corpus(Space.open(corpus), len(options.kinds) + options.stand)
     return corpus
 
 

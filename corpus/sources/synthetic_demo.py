@@ -77,7 +77,7 @@ def _phuma(root: Path, kind: str, number: int, seed: int, seconds: float) -> Non
 
 WRITERS = {"amass": _amass, "lafan1": _lafan1, "motionx": _motionx, "phuma": _phuma}
 TEXTS = {
-    "walk": "walks ahead", "turn": "walks in a circle", "squat": "does squats",
+    "steps": "takes some steps and stops", "walk": "walks ahead", "turn": "walks in a circle", "squat": "does squats",
     "reach": "reaches up with one hand, then the other", "kick": "kicks forward", "jump": "jumps on the spot",
     "lie": "lies down on the back and gets up again",
 }  # fmt: skip

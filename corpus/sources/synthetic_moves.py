@@ -1,4 +1,4 @@
-"""Movements by formula: walking, turning, squatting, reaching, kicking, jumping, lying down and getting up.
+"""Movements by formula: steps from standing to standing, walking, turning, squatting, reaching, kicking, jumping, lying down and getting up.
 
 Every movement is a closed form in time, so the same take can be written at any frame rate; `seed`, `style` and `height`
 change it. Feet that stand do not slide: legs follow the feet, not the other way round.
@@ -211,8 +211,40 @@ def lie(times: Times, seconds: float, person: Person) -> Take:
     return take
 
 
+def steps(times: Times, seconds: float, person: Person) -> Take:
+    """Standing, some steps straight on, standing: what a robot that begins and ends on its feet can follow."""
+    style, leg = person.style, person.leg
+    period = 0.6 / style.tempo * person.random.uniform(0.95, 1.05)
+    length = 0.45 * leg * style.size * person.random.uniform(0.9, 1.1)
+    count = max(2, int((seconds - 1.0) / period - 0.5))
+    tau = (times - 0.5 * (seconds - (count + 0.5) * period)) / period  # steps since the first one began
+    # Up to speed within two steps, and to rest again within two, half a step after the last foot has come down.
+    along = length * (_rise(tau / 2) - _rise((tau - count + 1.5) / 2)) * 2
+    active = _plateau(tau, -0.5, 0.5, count - 0.5, count + 0.5)
+    sway = -0.3 * person.rest["left_foot"][1] * active * np.sin(np.pi * tau)
+    height = np.full(len(times), person.pelvis_height - 0.03 * leg)
+    take = Take(np.stack([along, sway, height], 1), _pitch(0 * times), _planted(times, person))
+    for side, first in (("left", 0), ("right", 1)):
+        foot = take.feet[side]
+        for step in range(first, count, 2):
+            flown = np.clip((tau - step - 0.12) / 0.76, 0, 1)
+            # Each lands half a step length ahead of where the pelvis then is; the last one beside the other.
+            before, after = (max(0.0, min(j, count - 1) - 0.5) for j in (step - 1, step + 1))
+            foot.ball[:, 0] += length * (after - before) * _ease(flown)
+            foot.ball[:, 2] += 0.08 * leg * 64 * (flown * (1 - flown)) ** 3
+            foot.heel += (
+                0.35 * _ease(np.clip((tau - step + 0.2) / 0.32, 0, 1)) * (1 - _ease(np.clip(flown / 0.5, 0, 1)))
+            )
+    swing = 0.3 * style.size * active * np.sin(np.pi * tau)
+    arms = [
+        _arms(times, forward=s * swing, bend=0.35 + 0 * tau, sides=(side,)) for side, s in (("left", -1), ("right", 1))
+    ]
+    take.bends = arms[0] | arms[1] | _trunk(pitch=style.lean + 0.04 * active)
+    return take
+
+
 KINDS: dict[str, Callable[[Times, float, Person], Take]] = {
-    "walk": walk, "turn": turn, "squat": squat, "reach": reach, "kick": kick, "jump": jump, "lie": lie,
+    "steps": steps, "walk": walk, "turn": turn, "squat": squat, "reach": reach, "kick": kick, "jump": jump, "lie": lie,
 }  # fmt: skip
 
 
@@ -312,6 +344,12 @@ def _arms(
 def _ease(u: np.ndarray) -> np.ndarray:
     """From 0 to 1 with speed and acceleration zero at both ends."""
     return u**3 * (10 - 15 * u + 6 * u * u)
+
+
+def _rise(u: np.ndarray) -> np.ndarray:
+    """The integral of `_ease` from 0 on: half of it is passed at 1, and from there it goes on at speed 1."""
+    eased = np.clip(u, 0, 1)
+    return eased**4 * (2.5 - 3 * eased + eased * eased) + np.maximum(u - 1, 0)
 
 
 def _plateau(u: Times, rise: float, top: float, fall: float, end: float) -> Times:

@@ -51,7 +51,7 @@ UPDATE = 4 * 24
 def made(tmp_path_factory) -> Path:
     """A folder with a corpus of two movements, a cluster each, and an expert of each."""
     out = tmp_path_factory.mktemp("training")
-    corpus = make_corpus(out, DemoOptions(kinds=("squat", "reach"), takes=2, seconds=3.0))
+    corpus = make_corpus(out, DemoOptions(kinds=("squat", "reach"), stand=False, takes=2, seconds=3.0))
     for cluster in np.unique(clusters_of(corpus)):
         run = out / "runs" / f"expert-{cluster}"
         assert train("expert", out, run, "--cluster", str(cluster), "--steps", str(2 * UPDATE)) == 0

@@ -1,0 +1,67 @@
+"""The robot standing on its own two feet: the posture that motions are joined by, and small moves around it."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from jaxtyping import Float
+
+from corpus import rotations
+from corpus.g1 import G1
+from corpus.motion import CORPUS_FPS, RobotMotion
+from corpus.robot import forward_kinematics
+from deploy.contract import STANDING
+
+
+def standing(
+    level: Float[np.ndarray, " 2"] | tuple[float, float] = (0.0, 0.0),
+    heading: float = 0.0,
+    joints: Float[np.ndarray, " J"] = STANDING,
+) -> Float[np.ndarray, " 36"]:
+    """The robot upright at that place [m], facing that way [rad], its lowest point on the floor z = 0."""
+    qpos = np.concatenate([[0.0, 0.0, 0.0], rotations.about_z(np.array(heading)), joints])
+    qpos[:2] = level
+    qpos[2] = stand_height() if joints is STANDING else -lowest_point(qpos)
+    return qpos
+
+
+@functools.cache
+def stand_height() -> float:
+    """Of the pelvis over the floor, in `STANDING` [m]."""
+    return -lowest_point(np.concatenate([[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], STANDING]))
+
+
+def lowest_point(qpos: Float[np.ndarray, " 36"]) -> float:
+    """Height of the lowest point of the soles [m]."""
+    position, rotation = forward_kinematics(G1, qpos[None])
+    heights = []
+    for body, points in G1.ground_points.values():
+        b = G1.body(body)
+        heights.append(position[0, b, 2] + rotations.rotate(rotation[0, b][None], points)[:, 2].min())
+    return float(min(heights))
+
+
+def swaying(seconds: float, seed: int = 0) -> RobotMotion:
+    """Standing in `STANDING`, at times quite still, at times giving in the knees, turning the trunk, moving the arms a little;
+    feet stay flat where they are."""
+    random = np.random.default_rng(seed)
+    times = np.arange(max(2, round(seconds * CORPUS_FPS))) / CORPUS_FPS
+    share = np.clip(1.5 * np.sin(2 * np.pi * times / seconds * 1.5) ** 2 - 0.25, 0, 1)  # at rest at both ends
+    share = share * share * (3 - 2 * share)
+
+    def wave(size: float) -> Float[np.ndarray, " T"]:
+        return size * share * np.sin(2 * np.pi * random.uniform(0.2, 0.5) * times + random.uniform(0, 6))
+
+    joints = np.tile(STANDING, (len(times), 1))
+    bend = 1 + wave(0.35)
+    for i, name in enumerate(G1.joint_names):
+        if name.endswith(("hip_pitch_joint", "knee_joint", "ankle_pitch_joint")):
+            joints[:, i] *= bend  # knees forward, hips back: soles stay level
+        elif not name.startswith(("left_hip", "right_hip", "left_ankle", "right_ankle", "waist_roll", "waist_pitch")):
+            joints[:, i] += wave(0.25)
+    qpos = np.concatenate([np.zeros((len(times), 3)), np.tile([1.0, 0.0, 0.0, 0.0], (len(times), 1)), joints], 1)
+    position, _ = forward_kinematics(G1, qpos)
+    qpos[:, 0] = -position[:, G1.body("left_ankle_roll_link"), 0]  # the feet do not move, the pelvis does
+    qpos[:, 2] = [-lowest_point(row) for row in qpos]
+    return RobotMotion(qpos, CORPUS_FPS)
