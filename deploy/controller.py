@@ -1,0 +1,275 @@
+"""One control period of the robot: read, check, decide, observe, infer, clamp, write, log. The same for robot and simulator.
+
+controller = Controller(policy, source, link)
+report = controller.step(time.monotonic(), wish="track")    # 50 times a second; `deploy.runtime` keeps the time
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from corpus import rotations
+from corpus.errors import MotionloomError
+from corpus.g1 import G1
+from deploy.contract import STANDING, Contract
+from deploy.link import Link, Received
+from deploy.messages import LowCmd, LowState, damping
+from deploy.modes import Modes, advanced
+from deploy.observation import Reference, RobotState, observe
+from deploy.reference import Preview, ReferenceSource
+from deploy.safety import Fault, Limits, Situation, broken_reference, clamped, found
+from deploy.settle import SETTLED_S, Offset, Settling
+from deploy.stages import Stages
+from deploy.stance import standing
+from deploy.stand import StandOptions, stand_command
+
+
+class Policy(Protocol):
+    contract: Contract
+
+    def act(self, observation: Float32[np.ndarray, " D"]) -> Float32[np.ndarray, " J"]: ...
+
+    def forget(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a control period came to."""
+
+    modes: Modes
+    faults: list[Fault]
+    status: str
+    """Of the reference: `deploy.reference.STATUSES`, or "" where none is followed."""
+    command: LowCmd
+    stages: dict[str, float]
+    """How long each took [s]."""
+    state: LowState | None = None
+    reference: Preview | None = None
+    action: Float[np.ndarray, " J"] | None = None
+
+
+class Journal(Protocol):
+    """Keeps what happens: `deploy.log.RunLog`."""
+
+    def add(self, now_s: float, report: Report) -> None: ...
+
+    def event(self, now_s: float, name: str, **numbers: object) -> None: ...
+
+
+class Controller:
+    def __init__(
+        self,
+        policy: Policy,
+        source: ReferenceSource,
+        link: Link,
+        *,
+        posture: Float[np.ndarray, " J"] = STANDING,
+        limits: Limits = Limits(),
+        stand: StandOptions = StandOptions(),
+        journal: Journal | None = None,
+    ):
+        """`source` shows the frames of `frames_of(policy.contract)`; `posture` are the joints in which it is waited for [rad]."""
+        self.policy, self.source, self.link, self.journal = policy, source, link, journal
+        self.limits, self.stand, self.contract = limits, stand, policy.contract
+        self.frames = frames_of(self.contract)
+        self.period_s = 1 / self.contract.control_hz
+        self._seen = [self.frames.index(frame) for frame in self.contract.observation.frames]
+        self._next = self.frames.index(1)
+        self._first = self._posture = posture
+        self.modes, self.stages = Modes(), Stages()
+        self._machine: int | None = None
+        self._tick: tuple[int, float] | None = None
+        self._refused: deque[tuple[float, int]] = deque(maxlen=64)
+        self._shown: Preview | None = None
+        self._start = self._target = posture
+        self._stiff = False
+        self._action = np.zeros(G1.joint_count, np.float32)
+        self._turned = rotations.about_z(np.array(0.0))
+        self._offset: tuple[Offset, float] | None = None
+        self._settling: tuple[Settling, float] | None = None
+
+    def step(self, now_s: float, wish: str = "track", *, late_s: float = 0.0, late_count: int = 0) -> Report:
+        """Everything of one control period; never raises for what robot, reference or policy do."""
+        self.stages.begin()
+        received = self.link.read()
+        refused, tick_age = self._counted(received, now_s)
+        self.stages.mark("read")
+        preview = self._looked(now_s)
+        self.stages.mark("look")
+        followed = self.modes.mode in ("track", "settle")
+        situation = Situation(
+            now_s, self.modes.mode, received, refused, tick_age, self._machine, late_s, late_count,
+            preview if followed else None, self._now_before() if followed else None, period_s=self.period_s,
+        )  # fmt: skip
+        faults = found(situation, self.limits)
+        self._advance(now_s, wish, faults, received, preview)
+        self.stages.mark("check")
+        command, action = self._command(now_s, received, faults)
+        self.link.write(command)
+        self.stages.mark("write")
+        shown = self._shown if self.modes.mode in ("track", "settle") else None
+        report = Report(
+            self.modes, faults, "" if shown is None else shown.status, command, self.stages.end(),
+            None if received is None else received.state, shown, action,
+        )  # fmt: skip
+        if self.journal is not None:
+            self.journal.add(now_s, report)
+        return report
+
+    # --- what is there
+
+    def _counted(self, received: Received | None, now_s: float) -> tuple[int, float]:
+        """Messages refused within the last second, and since when the robot's clock stands still."""
+        total = sum(self.link.refused.values())
+        self._refused.append((now_s, total))
+        earlier = [count for when, count in self._refused if when > now_s - 1.0]
+        if received is None:
+            return total - earlier[0], 0.0
+        if self._machine is None:
+            self._machine = received.state.mode_machine
+        if self._tick is None or self._tick[0] != received.state.tick:
+            self._tick = (received.state.tick, now_s)
+        return total - earlier[0], now_s - self._tick[1]
+
+    def _looked(self, now_s: float) -> Preview | None:
+        """The reference as it is shown to the policy: the source's, its offset fading, or the way to a stand."""
+        mode = self.modes.mode
+        if mode == "settle" and self._settling is not None:
+            settling, since = self._settling
+            return settling.preview(now_s - since, self.frames)
+        if mode == "damping":
+            return None
+        preview = self.source.look(now_s)
+        if preview is None or mode != "track" or self._offset is None:
+            return preview
+        offset, since = self._offset
+        return offset.added(preview, now_s - since + np.array(self.frames) * self.period_s)
+
+    def _now_before(self) -> Float[np.ndarray, " 36"] | None:
+        return None if self._shown is None else self._shown.qpos[0]
+
+    # --- what shall be
+
+    def _advance(
+        self, now_s: float, wish: str, faults: list[Fault], received: Received | None, preview: Preview | None
+    ) -> None:
+        before = self.modes
+        ended = preview is not None and preview.status == "ended" and before.mode == "track"
+        if ended and wish == "track":
+            wish = "stand"
+        since = now_s - before.since_s
+        self.modes = advanced(
+            before, wish, faults, now_s,
+            up=since > self.stand.ramp_s + 1.0,
+            near=self._may_begin(now_s, preview),
+            settled=since > SETTLED_S + 0.5,
+        )  # fmt: skip
+        if self.modes.mode != before.mode:
+            self._enter(self.modes.mode, before.mode, now_s, received, preview)
+        elif self.modes.mode in ("track", "settle"):
+            self._shown = preview
+        self._tell(now_s, before, faults)
+
+    def _may_begin(self, now_s: float, preview: Preview | None) -> bool:
+        if preview is None or preview.status != "live":
+            return False
+        return broken_reference(Situation(now_s, "stand", None, reference=preview), self.limits) is None
+
+    def _enter(self, mode: str, before: str, now_s: float, received: Received | None, preview: Preview | None) -> None:
+        joints = self._posture if received is None else received.state.joint_position
+        if mode == "stand":
+            self._start, self._target, self._stiff = joints.copy(), joints.copy(), before == "settle"
+            self._posture = STANDING if before == "settle" else self._first
+            self._shown = None
+        elif mode == "track" and preview is not None and received is not None:
+            self._begin_track(now_s, received.state)
+        elif mode == "settle" and self._shown is not None:
+            # What the last control period showed as the next frame is now.
+            begun = Settling(self._shown.qpos[self._next], self._shown.velocity[self._next])
+            self._settling = (begun, now_s)
+            self._shown = begun.preview(0.0, self.frames)
+
+    def _begin_track(self, now_s: float, state: LowState) -> None:
+        """The motion begins where the robot stands, facing its way, in the posture that it stands in."""
+        self.source.begin()
+        preview = self.source.look(now_s)
+        assert preview is not None
+        stood = standing(joints=self._posture)
+        here = rotations.multiply(rotations.about_z(rotations.heading(preview.qpos[0, 3:7])), stood[3:7])
+        stood[3:7] = here
+        offset = Offset.between(stood, np.zeros(35), preview.qpos[0], np.zeros(35))
+        self._offset = (offset, now_s)
+        self._shown = offset.added(preview, np.array(self.frames) * self.period_s)
+        away = rotations.heading(preview.qpos[0, 3:7]) - rotations.heading(state.root_rotation)
+        self._turned = rotations.about_z(np.asarray(away))
+        self._action = np.zeros(G1.joint_count, np.float32)
+        self._target = state.joint_position.copy()
+        self.policy.forget()
+
+    def _command(
+        self, now_s: float, received: Received | None, faults: list[Fault]
+    ) -> tuple[LowCmd, Float[np.ndarray, " J"] | None]:
+        mode = self.modes.mode
+        if received is None or mode == "damping":
+            position = STANDING if received is None else np.nan_to_num(received.state.joint_position)
+            return damping(position, self._machine or 0), None
+        state = received.state
+        if mode == "stand":
+            since = now_s - self.modes.since_s
+            command = stand_command(state, self._start, self._posture, since, self.stand, stiff=self._stiff)
+            return self._clamped(command, state), None
+        try:
+            return self._tracking(state)
+        except (ValueError, MotionloomError) as error:  # NaN out of the policy, or into it
+            return self._given_up(now_s, state, error), None
+
+    def _tracking(self, state: LowState) -> tuple[LowCmd, Float[np.ndarray, " J"]]:
+        assert self._shown is not None
+        qpos, velocity = self._shown.qpos, self._shown.velocity
+        robot = RobotState(
+            state.joint_position[None], state.joint_speed[None],
+            rotations.multiply(self._turned, state.root_rotation)[None], state.angular_velocity[None], self._action[None],
+        )  # fmt: skip
+        seen = observe(self.contract, robot, Reference(qpos[None, self._seen], velocity[None, self._seen]))[0]
+        self.stages.mark("observe")
+        action = np.array(self.policy.act(seen), np.float32)
+        if not np.isfinite(action).all():
+            raise ValueError("the policy's action holds NaN or infinity")
+        self.stages.mark("infer")
+        self._action = action
+        gains = self.contract.gains
+        target = self.contract.targets(action[None], qpos[None, self._next, 7:])[0]
+        command = LowCmd(target, gains.kp, gains.kd, state.mode_machine)
+        return self._clamped(command, state), action
+
+    def _clamped(self, command: LowCmd, state: LowState) -> LowCmd:
+        self._target = clamped(
+            command.joint_position, self._target, state.joint_position, state.joint_speed, command.kp, command.kd,
+            self.contract.gains.effort, period_s=self.period_s, limits=self.limits,
+        )  # fmt: skip
+        self.stages.mark("clamp")
+        return LowCmd(self._target, command.kp, command.kd, command.mode_machine)
+
+    def _given_up(self, now_s: float, state: LowState, error: Exception) -> LowCmd:
+        fault = Fault("policy", str(error))
+        before, self.modes = self.modes, Modes("damping", now_s, stopped=True, fault=fault.name)
+        self._tell(now_s, before, [fault])
+        return damping(state.joint_position, state.mode_machine)
+
+    def _tell(self, now_s: float, before: Modes, faults: list[Fault]) -> None:
+        """Mode changes and the faults that made them go into the journal."""
+        if self.journal is None or self.modes.mode == before.mode:
+            return
+        for fault in faults:
+            self.journal.event(now_s, fault.name, text=fault.text, **fault.numbers)
+        self.journal.event(now_s, "mode", before=before.mode, now=self.modes.mode)
+
+
+def frames_of(contract: Contract) -> tuple[int, ...]:
+    """The reference's frames that a controller needs: now, the one that an action leads to, and those that the policy sees."""
+    return tuple(sorted({0, 1, *contract.observation.frames}))

@@ -1,0 +1,122 @@
+"""Keep time: fifty control periods a second on absolute deadlines, from the first damping to the last."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from deploy.controller import Controller, Report
+
+
+class Operator(Protocol):
+    def wish(self, now_s: float, report: Report | None) -> str | None:
+        """One of `deploy.modes.WISHES`; None when the run is over."""
+        ...
+
+
+@dataclass
+class Automatic:
+    """Stand, follow the motion to its end, stand again, damp, and that is all."""
+
+    seconds: float | None = None
+    """Follow for so long at most [s]; to the motion's end otherwise."""
+    stand_s: float = 1.0
+    """Stand so long after it [s]."""
+    damping_s: float = 0.5
+    wait_s: float = 30.0
+    """Wait so long for the robot's first state and for the motion's first frame [s]."""
+    asked: Callable[[], int] = lambda: 0
+    """How often somebody has asked to end it: once for a stand and damping, twice for an emergency stop."""
+    _begun_s: float | None = None
+    _tracked_s: float | None = None
+    _over: bool = False
+
+    def wish(self, now_s: float, report: Report | None) -> str | None:
+        if self._begun_s is None:
+            self._begun_s = now_s
+        asked = self.asked()
+        if report is None:
+            return "track"
+        modes = report.modes
+        if modes.stopped or (self._over and modes.mode == "damping") or (asked and modes.mode == "damping"):
+            return "stop" if now_s - modes.since_s < self.damping_s else None
+        if modes.mode == "track" and self._tracked_s is None:
+            self._tracked_s = now_s
+        if self._tracked_s is None and now_s - self._begun_s > self.wait_s:
+            self._over = True
+        long_enough = (
+            self.seconds is not None and self._tracked_s is not None and now_s - self._tracked_s >= self.seconds
+        )
+        ended = self._tracked_s is not None and modes.mode == "track" and report.status == "ended"
+        self._over = self._over or long_enough or ended or asked > 0
+        if asked > 1:
+            return "stop"
+        if not self._over:
+            return "track"
+        if modes.mode == "stand" and now_s - modes.since_s < self.stand_s:
+            return "stand"
+        return "damping"
+
+
+@dataclass
+class Run:
+    """What a run came to."""
+
+    periods: int = 0
+    tracked: int = 0
+    """Control periods in which the policy followed the motion."""
+    misses: int = 0
+    """Control periods whose command was written later than one period after they should have begun."""
+    worst_late_s: float = 0.0
+    seconds: float = 0.0
+    fault: str = ""
+    """The first fault that ended it; empty where it came to its end."""
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def run(
+    controller: Controller,
+    operator: Operator,
+    *,
+    beat: Callable[[int], None] | None = None,
+    told: Callable[[float, Report], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Run:
+    """Until the operator ends it. `beat` is called with the robot's machine every period (the guard's heartbeat); `told` after it.
+
+    A period that could not begin in time begins at once, and those that it swallowed are not made up for.
+    """
+    outcome, report, period = Run(), None, controller.period_s
+    start = due = clock()
+    late_count = 0
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()  # a collection takes longer than a control period may be late
+    try:
+        while (wish := operator.wish(due, report)) is not None:
+            late = clock() - due
+            late_count = late_count + 1 if late > period / 2 else 0
+            report = controller.step(clock(), wish, late_s=max(0.0, late), late_count=late_count)
+            done = clock()
+            outcome.periods += 1
+            outcome.tracked += report.modes.mode == "track"
+            outcome.misses += done - due > period
+            outcome.worst_late_s = max(outcome.worst_late_s, done - due)
+            outcome.fault = outcome.fault or report.modes.fault
+            if beat is not None:
+                beat(report.command.mode_machine)
+            if told is not None:
+                told(done, report)
+            due = max(due + period, clock() - period)
+            if (left := due - clock()) > 0:
+                sleep(left)
+    finally:
+        if collecting:
+            gc.enable()
+    outcome.seconds = clock() - start
+    outcome.stages = controller.stages.summary()
+    return outcome

@@ -1,0 +1,299 @@
+"""What may not be: every check is a pure function of the situation, and on any doubt the robot damps.
+
+faults = found(situation, limits)       # each a name, numbers, and where it leads
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from corpus import rotations
+from corpus.g1 import G1
+from deploy.link import Received
+from deploy.observation import gravity
+from deploy.reference import Preview
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Beyond these a run ends; the defaults are meant for a first run, and let all that a G1 does standing on its feet through."""
+
+    stale_state_s: float = 0.06
+    """The newest state may be this old [s]: three control periods."""
+    frozen_tick_s: float = 0.1
+    """The robot's own clock may stand still so long although messages come [s]."""
+    most_refused: int = 3
+    """So many messages may be refused (CRC, length, NaN) within a second."""
+    lean: float = 0.8
+    """Angle between the robot's and the reference's direction of gravity, each seen from its pelvis [rad]."""
+    turn: float = 6.0
+    """Angular velocity of the pelvis [rad/s] beyond the reference's own."""
+    joint_margin: float = 0.15
+    """Measured angles may lie outside the joints' range by so much [rad]."""
+    joint_speed: float = 1.5
+    """Measured speeds, as a share of what the joints can."""
+    far_joints: float = 0.7
+    """Mean distance of the joints from the reference [rad]."""
+    temperature: float = 85.0
+    """Of the hottest motor [°C]."""
+    late_periods: int = 3
+    """So many control periods one after another may be late."""
+    late_s: float = 0.1
+    """No control period may be later than this [s]."""
+    stale_reference_s: float = 0.1
+    """A live reference may stay away so long [s] before the robot goes to a stand."""
+    reference_speed: float = 2.0
+    """How fast a reference's joints may move from one frame to the next, as a share of what the joints can."""
+    reference_turn: float = 15.0
+    """How fast a reference's root may turn from one frame to the next [rad/s]."""
+    reference_height: tuple[float, float] = (0.02, 1.6)
+    """Between these the reference's root must lie [m]."""
+    target_speed: float = 40.0
+    """How fast a joint's target may move [rad/s]; clamped, no fault."""
+    soft_range: float = 0.98
+    """Share of each joint's range that targets may use; clamped, no fault."""
+
+
+@dataclass(frozen=True, eq=False)
+class Situation:
+    """All that checks look at, in one control period."""
+
+    now_s: float
+    mode: str
+    """`deploy.modes.MODES`"""
+    received: Received | None
+    refused: int = 0
+    """Messages refused within the last second."""
+    tick_age_s: float = 0.0
+    """Since the robot's own clock last moved."""
+    machine: int | None = None
+    """Which machine the robot said it was at first."""
+    late_s: float = 0.0
+    """How much later this control period begins than it should."""
+    late_count: int = 0
+    """How many in a row were late."""
+    reference: Preview | None = None
+    """As the policy sees it now; None where none is followed."""
+    reference_before: Float[np.ndarray, " 36"] | None = None
+    """The reference's frame for now, as of the control period before."""
+    stand: Float[np.ndarray, " J"] | None = None
+    """Joint angles of the stand that is held [rad]."""
+    period_s: float = 0.02
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that may not be, and where it leads."""
+
+    name: str
+    text: str
+    """With the numbers."""
+    leads_to: str = "damping"
+    """"damping", or "settle": the policy brings the robot to a stand."""
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
+Check = Callable[[Situation, Limits], Fault | None]
+
+
+def found(situation: Situation, limits: Limits = Limits()) -> list[Fault]:
+    """Every fault there is; those that lead to damping first."""
+    faults = [fault for check in CHECKS.values() if (fault := check(situation, limits)) is not None]
+    return sorted(faults, key=lambda fault: fault.leads_to != "damping")
+
+
+# --- the robot's side
+
+
+def no_state(s: Situation, limits: Limits) -> Fault | None:
+    if s.received is None:
+        return _fault("no_state", "no state has come from the robot")
+    age = s.now_s - s.received.arrived_s
+    if age > limits.stale_state_s:
+        return _fault("stale_state", f"the newest state is {age * 1000:.0f} ms old", age_s=age)
+    return None
+
+
+def frozen_clock(s: Situation, limits: Limits) -> Fault | None:
+    if s.tick_age_s > limits.frozen_tick_s:
+        return _fault("frozen_clock", f"the robot's clock stands still since {s.tick_age_s:.2f} s", age_s=s.tick_age_s)
+    return None
+
+
+def corrupt(s: Situation, limits: Limits) -> Fault | None:
+    if s.refused > limits.most_refused:
+        return _fault("corrupt", f"{s.refused} messages of the last second were refused", refused=s.refused)
+    return None
+
+
+def other_machine(s: Situation, limits: Limits) -> Fault | None:
+    if s.received is None or s.machine is None or s.received.state.mode_machine == s.machine:
+        return None
+    now = s.received.state.mode_machine
+    return _fault("other_machine", f"the robot said it was machine {s.machine}, now it says {now}", machine=now)
+
+
+def not_finite(s: Situation, limits: Limits) -> Fault | None:
+    if s.received is None:
+        return None
+    state = s.received.state
+    for name in ("joint_position", "joint_speed", "root_rotation", "angular_velocity", "temperature"):
+        if not np.isfinite(getattr(state, name)).all():
+            return _fault("not_finite", f"{name} holds NaN or infinity")
+    norm = float(np.linalg.norm(state.root_rotation))
+    if abs(norm - 1) > 0.05:
+        return _fault("not_finite", f"the orientation's quaternion has length {norm:.2f}, not 1", norm=norm)
+    return None
+
+
+def motor_fault(s: Situation, limits: Limits) -> Fault | None:
+    if s.received is None or not (bad := np.flatnonzero(s.received.state.motor_fault)).size:
+        return None
+    code = int(s.received.state.motor_fault[bad[0]])
+    return _fault("motor_fault", f"{G1.joint_names[bad[0]]} says {code:#x}", joint=int(bad[0]), code=code)
+
+
+def hot_motor(s: Situation, limits: Limits) -> Fault | None:
+    if s.received is None:
+        return None
+    hottest = int(np.argmax(s.received.state.temperature))
+    degrees = float(s.received.state.temperature[hottest])
+    if degrees > limits.temperature:
+        return _fault("hot_motor", f"{G1.joint_names[hottest]} has {degrees:.0f} °C", joint=hottest, degrees=degrees)
+    return None
+
+
+def joint_range(s: Situation, limits: Limits) -> Fault | None:
+    if s.received is None:
+        return None
+    q = s.received.state.joint_position
+    outside = np.maximum(G1.lower - q, q - G1.upper)
+    worst = int(np.argmax(outside))
+    if outside[worst] > limits.joint_margin:
+        text = f"{G1.joint_names[worst]} is {outside[worst]:.2f} rad outside its range"
+        return _fault("joint_range", text, joint=worst, outside=float(outside[worst]))
+    return None
+
+
+def joint_speed(s: Situation, limits: Limits) -> Fault | None:
+    if s.received is None:
+        return None
+    share = np.abs(s.received.state.joint_speed) / G1.speed_limit
+    worst = int(np.argmax(share))
+    if share[worst] > limits.joint_speed:
+        text = f"{G1.joint_names[worst]} turns at {share[worst]:.1f} times what it can"
+        return _fault("joint_speed", text, joint=worst, share=float(share[worst]))
+    return None
+
+
+# --- the robot against what it should do
+
+
+def fallen(s: Situation, limits: Limits) -> Fault | None:
+    """Leaning otherwise than the reference, or than a stand."""
+    if s.received is None or s.mode == "damping":
+        return None
+    upright = np.array([0.0, 0.0, -1.0])
+    wanted = upright if s.reference is None else gravity(s.reference.qpos[0, 3:7])
+    lean = float(np.arccos(np.clip(gravity(s.received.state.root_rotation) @ wanted, -1, 1)))
+    if lean > limits.lean:
+        return _fault("fallen", f"the robot leans {lean:.2f} rad away from where it should", lean=lean)
+    return None
+
+
+def spinning(s: Situation, limits: Limits) -> Fault | None:
+    if s.received is None or s.mode == "damping":
+        return None
+    wanted = np.zeros(3) if s.reference is None else s.reference.velocity[0, 3:6]
+    turn = float(np.linalg.norm(s.received.state.angular_velocity - wanted))
+    if turn > limits.turn:
+        return _fault("spinning", f"the pelvis turns {turn:.1f} rad/s otherwise than it should", turn=turn)
+    return None
+
+
+def far_reference(s: Situation, limits: Limits) -> Fault | None:
+    if s.received is None or s.reference is None:
+        return None
+    distance = float(np.abs(s.reference.qpos[0, 7:] - s.received.state.joint_position).mean())
+    if distance > limits.far_joints:
+        return _fault("far_reference", f"joints are {distance:.2f} rad away from the reference", distance=distance)
+    return None
+
+
+# --- the reference
+
+
+def stale_reference(s: Situation, limits: Limits) -> Fault | None:
+    if s.reference is None or s.reference.status != "held" or s.reference.age_s <= limits.stale_reference_s:
+        return None
+    age = s.reference.age_s
+    return _fault("stale_reference", f"no new reference for {age * 1000:.0f} ms", "settle", age_s=age)
+
+
+def broken_reference(s: Situation, limits: Limits) -> Fault | None:
+    """NaN, a root under the floor or in the sky, a jump from one frame to the next."""
+    if s.reference is None:
+        return None
+    qpos, low, high = s.reference.qpos, *limits.reference_height
+    if not (np.isfinite(qpos).all() and np.isfinite(s.reference.velocity).all()):
+        return _fault("broken_reference", "the reference holds NaN or infinity", "settle")
+    if not ((qpos[:, 2] > low) & (qpos[:, 2] < high)).all():
+        height = float(qpos[np.argmax(np.abs(qpos[:, 2] - 0.7)), 2])
+        return _fault("broken_reference", f"the reference's root is {height:.2f} m high", "settle", height=height)
+    if s.reference_before is None:
+        return None
+    step = np.abs(qpos[0, 7:] - s.reference_before[7:]) / (G1.speed_limit * s.period_s)
+    turned = rotations.multiply(rotations.conjugate(s.reference_before[3:7]), qpos[0, 3:7])
+    turn = float(np.linalg.norm(rotations.to_rotation_vector(turned[None])) / s.period_s)
+    if step.max() > limits.reference_speed or turn > limits.reference_turn:
+        text = f"the reference jumps: {step.max():.1f} times a joint's speed, its root turns at {turn:.0f} rad/s"
+        return _fault("broken_reference", text, "settle", step=float(step.max()), turn=turn)
+    return None
+
+
+# --- the controller itself
+
+
+def late(s: Situation, limits: Limits) -> Fault | None:
+    if s.mode == "damping" or (s.late_s <= limits.late_s and s.late_count <= limits.late_periods):
+        return None
+    text = f"the control period begins {s.late_s * 1000:.0f} ms late, {s.late_count} in a row are"
+    return _fault("late", text, late_s=s.late_s, count=s.late_count)
+
+
+CHECKS: dict[str, Check] = {
+    check.__name__: check
+    for check in (
+        no_state, frozen_clock, corrupt, other_machine, not_finite, motor_fault, hot_motor, joint_range, joint_speed,
+        fallen, spinning, far_reference, stale_reference, broken_reference, late,
+    )
+}  # fmt: skip
+
+
+def clamped(
+    target: Float[np.ndarray, " J"],
+    before: Float[np.ndarray, " J"],
+    state_position: Float[np.ndarray, " J"],
+    state_speed: Float[np.ndarray, " J"],
+    kp: Float[np.ndarray, " J"],
+    kd: Float[np.ndarray, " J"],
+    effort: Float[np.ndarray, " J"],
+    *,
+    period_s: float,
+    limits: Limits = Limits(),
+) -> Float[np.ndarray, " J"]:
+    """Joint targets [rad] within the soft range, no faster than targets may move, and asking for no more torque than there is."""
+    most = limits.target_speed * period_s
+    target = np.clip(target, before - most, before + most)
+    damped = kd * state_speed
+    target = np.clip(target, state_position + (damped - effort) / kp, state_position + (damped + effort) / kp)
+    spare = (1 - limits.soft_range) / 2 * (G1.upper - G1.lower)
+    return np.clip(target, G1.lower + spare, G1.upper - spare)
+
+
+def _fault(name: str, text: str, leads_to: str = "damping", **numbers: float) -> Fault:
+    return Fault(name, text, leads_to, numbers)
