@@ -1,7 +1,8 @@
 """Messages as they lie on the wire: Unitree's `LowCmd` and `LowState` of the G1 to bytes and back, with their CRC.
 
-The bytes are those of Unitree's C structs, little-endian, which is also what DDS sends of them after its header of 4 bytes:
-no member needs more than 4 bytes of alignment. What cannot be used is refused with a reason: a robot moves by these numbers.
+The bytes are what DDS sends after its header of 4 bytes (XCDR, little-endian). The CRC is not of them but of the C struct, which
+differs in one place: a struct within a struct starts at a multiple of 4 bytes in C, and wherever its first member fits on the wire,
+so the first motor's mode lies earlier there. What cannot be used is refused with a reason: a robot moves by these numbers.
 """
 
 # Members and their order: unitreerobotics/unitree_sdk2_python, unitree_sdk2py/idl/unitree_hg (BSD-3, see NOTICE).
@@ -71,6 +72,8 @@ STATE = np.dtype(
     align=True,
 )  # fmt: skip
 
+FIRST_MOTOR = {COMMAND: 2, STATE: 70}
+"""Where the first motor's mode lies on the wire [bytes]; in the C struct at the next multiple of 4."""
 UNIT_TOLERANCE = 0.02
 """How far from 1 the length of a measured quaternion may be."""
 
@@ -170,20 +173,27 @@ def _numbers(command: LowCmd) -> tuple[Float[np.ndarray, " J"], ...]:
     return command.joint_position, command.joint_speed, command.torque, command.kp, command.kd
 
 
+def wire_length(dtype: np.dtype) -> int:
+    """Bytes of such a message on the wire."""
+    return dtype.itemsize - 4
+
+
 def _sealed(message: np.ndarray) -> bytes:
-    data = message.tobytes()[:-4]
-    return data + crc32(data).to_bytes(4, "little")
+    struct, first = message.tobytes()[:-4], FIRST_MOTOR[message.dtype]
+    return struct[:first] + struct[first + 2 : first + 4] + struct[first + 6 :] + crc32(struct).to_bytes(4, "little")
 
 
 def _opened(data: bytes, dtype: np.dtype) -> np.ndarray:
     """The message, once its length and CRC are found right."""
-    if len(data) != dtype.itemsize:
-        raise BadMessage("length", f"{len(data)} bytes; should be {dtype.itemsize}.")
-    # Padding counts: Unitree computes the CRC over the struct in memory, and DDS writes zeros where the struct has padding.
-    expected = crc32(data[:-4])
-    if int.from_bytes(data[-4:], "little") != expected:
-        raise BadMessage("crc", f"{data[-4:].hex()}; should be {expected.to_bytes(4, 'little').hex()}.")
-    return np.frombuffer(data, dtype)[0]
+    if len(data) != wire_length(dtype):
+        raise BadMessage("length", f"{len(data)} bytes; should be {wire_length(dtype)}.")
+    first = FIRST_MOTOR[dtype]
+    # Padding counts in the CRC: zeros, in Unitree's structs as in what DDS writes.
+    struct = data[:first] + b"\0\0" + data[first : first + 2] + b"\0\0" + data[first + 2 :]
+    expected = crc32(struct[:-4])
+    if int.from_bytes(struct[-4:], "little") != expected:
+        raise BadMessage("crc", f"{struct[-4:].hex()}; should be {expected.to_bytes(4, 'little').hex()}.")
+    return np.frombuffer(struct, dtype)[0]
 
 
 def _finite(parts: list[np.ndarray]) -> list[Float[np.ndarray, "..."]]:
