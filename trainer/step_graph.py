@@ -1,0 +1,172 @@
+"""The student as ONNX graphs: one frame with the caches as inputs, and a whole window without any state.
+
+    write_step(model, Path("step.onnx"), about)        # observation, keys, values, seen, position → action, new_keys, new_values
+    write_window(model, Path("window.onnx"), about)    # observation (B, K, D), valid (B, K) → action (B, K, A)
+    write_int8(Path("step.onnx"), Path("step-int8.onnx"), about)
+
+`StepGraph` gives the numbers of `Gpt.step_with` for one robot, laid out so that a runtime copies little: past and new keys are
+multiplied separately, and the ring is never joined with the newest frame.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from corpus.errors import MotionloomError
+from deploy.bundle import STEP_INPUTS, STEP_OUTPUTS
+from trainer.block import Block, turn_of
+from trainer.gpt import Gpt
+
+OPSET = 20
+"""The first with Gelu as one operator."""
+INT8_BLOCK = 64
+"""Numbers of a weight's column that share a scale. Fewer are nearer to float32, and slower."""
+HIDDEN = -1e30
+"""Score of a place that is not seen; infinity would make what is not a number of a row without any."""
+
+
+class StepGraph(nn.Module):
+    """`Gpt.step_with` of one robot."""
+
+    def __init__(self, model: Gpt):
+        super().__init__()
+        if model.tokens is not None:
+            raise MotionloomError("A student with a token head cannot be exported yet.")
+        self.model = model
+
+    def forward(
+        self,
+        observation: Float[Tensor, "1 D"],
+        keys: Float[Tensor, "L 1 H P E"],
+        values: Float[Tensor, "L 1 H P E"],
+        seen: Bool[Tensor, "1 P"],
+        position: Int[Tensor, " 1"],
+    ) -> tuple[Float[Tensor, "1 A"], Float[Tensor, "L 1 H E"], Float[Tensor, "L 1 H E"]]:
+        model, channels = self.model, self.model.shape.channels
+        cos, sin = (part.reshape(1, 1, channels) for part in turn_of(position, channels))
+        hidden = torch.where(seen, 0.0, HIDDEN)[:, None]
+        x = model.embed(model.normaliser(observation)[:, None])
+        new = []
+        for block, *past in zip(model.blocks, keys[:, 0].unbind(0), values[:, 0].unbind(0), strict=True):
+            assert isinstance(block, Block)
+            told, key, value = _attended(block, x, cos, sin, hidden, *past)
+            x = x + block.out(told)
+            x = x + block.narrow(F.gelu(block.widen(block.mlp_norm(x))))
+            new.append((key.reshape(1, -1, channels), value.reshape(1, -1, channels)))
+        new_keys, new_values = (torch.stack(part) for part in zip(*new, strict=True))
+        return model.head(model.last_norm(x))[:, 0], new_keys, new_values
+
+
+def _attended(
+    block: Block,
+    x: Float[Tensor, "1 1 C"],
+    cos: Float[Tensor, "1 1 E"],
+    sin: Float[Tensor, "1 1 E"],
+    hidden: Float[Tensor, "1 1 P"],
+    keys: Float[Tensor, "H P E"],
+    values: Float[Tensor, "H P E"],
+) -> tuple[Float[Tensor, "1 1 C"], Float[Tensor, "H 1 E"], Float[Tensor, "H 1 E"]]:
+    """What the frames tell this one, and its own key and value; as `Block` computes it."""
+    heads, half = block.heads, cos.shape[-1] // 2
+    qkv = block.qkv(block.attention_norm(x)).reshape(3 * heads, 1, 2 * half)
+    both, value = qkv[: 2 * heads], qkv[2 * heads :]
+    both = both * cos + torch.cat([both[..., half:], both[..., :half]], -1) * sin
+    query, key = both[:heads] * (2 * half) ** -0.5, both[heads:]
+    past = query @ keys.transpose(1, 2) + hidden
+    share = torch.cat([past, (query * key).sum(-1, keepdim=True)], -1).softmax(-1)
+    told = share[..., :-1] @ values + share[..., -1:] * value
+    return told.reshape(1, 1, -1), key, value
+
+
+def write_step(model: Gpt, path: Path, about: Mapping[str, str]) -> None:
+    """One frame, for one robot: all shapes are fixed."""
+    cache = model.new_cache(1)
+    observation = model.normaliser.mean[None].clone()
+    inputs = (observation, cache.keys, cache.values, cache.seen, torch.tensor([0]))
+    _write(StepGraph(model), inputs, STEP_INPUTS, STEP_OUTPUTS, path, about)
+
+
+def write_window(model: Gpt, path: Path, about: Mapping[str, str]) -> None:
+    """`Gpt.forward`; how many robots and frames is open. Frames that are not valid are seen by none."""
+    frames = model.shape.window
+    observation = model.normaliser.mean.expand(2, frames, -1).clone()
+    inputs = (observation, torch.ones(2, frames, dtype=torch.bool))
+    robots, length = torch.export.Dim("robots"), torch.export.Dim("frames", min=2)
+    shapes = ({0: robots, 1: length}, {0: robots, 1: length})
+    _write(model, inputs, ("observation", "valid"), ("action",), path, about, shapes)
+
+
+def write_int8(source: Path, path: Path, about: Mapping[str, str]) -> list[str]:
+    """The step with int8 weights: each block of a column has a scale of its own, and so has each block of what is multiplied by it.
+
+    The first and the last layer stay in float32: they are small, observations reach far beyond their usual size, and nothing
+    after the last one evens out its error. Returns the layers' names that stay.
+    """
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    model = onnx.load(source)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    products = [node.name for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
+    spared = [products[0], products[-1]]
+    quantiser = MatMulNBitsQuantizer(
+        model, bits=8, block_size=INT8_BLOCK, is_symmetric=True, accuracy_level=4, nodes_to_exclude=spared
+    )
+    with _quiet():
+        quantiser.process()
+    result: Any = quantiser.model
+    del result.model.metadata_props[:]
+    onnx.helper.set_model_props(result.model, dict(about))
+    onnx.save(result.model, path)
+    return spared
+
+
+def _write(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    names: tuple[str, ...],
+    outputs: tuple[str, ...],
+    path: Path,
+    about: Mapping[str, str],
+    shapes: tuple[dict, ...] | None = None,
+) -> None:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  torch's exporter needs it
+    except ImportError as error:
+        raise MotionloomError(
+            f"Exporting needs onnx and onnxscript ({error}): pip install 'motionloom[export]'."
+        ) from None
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            module.eval(), inputs, dynamo=True, input_names=names, output_names=outputs, dynamic_shapes=shapes,
+            opset_version=OPSET, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    model = program.model_proto
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, dict(about))
+    onnx.save(model, path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells at length of what concerns other models."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
