@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from corpus.durable import save_arrays, sync
 from corpus.errors import MotionloomError
 from deploy.bundle import BUNDLE, PROBE, STEPS, VERSION, WINDOW, PolicyBundle, about, hash_of, open_bundle
