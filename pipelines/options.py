@@ -11,7 +11,7 @@ from typing import Any
 
 from corpus.errors import MotionloomError
 
-SOURCE_NAMES = ("amass", "lafan1", "motionx", "phuma", "bvh", "robot", "synthetic")
+SOURCE_NAMES = ("amass", "lafan1", "motionx", "phuma", "bvh", "robot", "recordings", "synthetic")
 """The keys of `corpus.sources.SOURCES`, repeated here because reading them there takes a second."""
 
 

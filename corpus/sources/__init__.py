@@ -11,7 +11,7 @@ from pathlib import Path
 
 from corpus.errors import UnknownSource
 from corpus.motion import Clip, HumanMotion, RobotMotion
-from corpus.sources import amass, bvh, lafan1, motionx, phuma, robot_files, synthetic
+from corpus.sources import amass, bvh, lafan1, motionx, phuma, recordings, robot_files, synthetic
 from corpus.sources.options import LoadOptions
 
 
@@ -34,6 +34,7 @@ SOURCES: dict[str, Source] = {
     "phuma": Source(phuma.scan, phuma.load, 170.0),
     "bvh": Source(bvh.scan, bvh.load, 420.0),
     "robot": Source(robot_files.scan, robot_files.load, 300.0),
+    "recordings": Source(recordings.scan, recordings.load, 1350.0),
     "synthetic": Source(synthetic.scan, synthetic.load, 1.0),
 }
 
