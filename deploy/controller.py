@@ -26,7 +26,7 @@ from deploy.safety import Fault, Limits, Situation, broken_reference, clamped, f
 from deploy.settle import SETTLED_S, Offset, Settling
 from deploy.stages import Stages
 from deploy.stance import standing
-from deploy.stand import StandOptions, stand_command
+from deploy.stand import StandOptions, stand_command, stand_gains
 
 
 class Policy(Protocol):
@@ -165,7 +165,7 @@ class Controller:
         since = now_s - before.since_s
         self.modes = advanced(
             before, wish, faults, now_s,
-            up=since > self.stand.ramp_s + 1.0,
+            up=since > self.stand.ramp_s + self.stand.hold_s,
             near=self._may_begin(now_s, preview),
             settled=since > SETTLED_S + 0.5,
         )  # fmt: skip
@@ -183,7 +183,11 @@ class Controller:
     def _enter(self, mode: str, before: str, now_s: float, received: Received | None, preview: Preview | None) -> None:
         joints = self._posture if received is None else received.state.joint_position
         if mode == "stand":
-            self._start, self._target, self._stiff = joints.copy(), joints.copy(), before == "settle"
+            self._stiff = before == "settle"
+            self._start = joints.copy()
+            if self._stiff:  # what bears the robot's weight goes on bearing it: the same torques by other gains
+                self._start += self.contract.gains.kp * (self._target - joints) / stand_gains(self.stand)[0]
+            self._target = self._start.copy()
             self._posture = STANDING if before == "settle" else self._first
             self._shown = None
         elif mode == "track" and preview is not None and received is not None:

@@ -20,6 +20,8 @@ from deploy.observation import gravity
 class StandOptions:
     ramp_s: float = 2.0
     """In which joints go to the standing posture [s]."""
+    hold_s: float = 3.0
+    """A stand is held so long before a motion may begin [s]: a robot that hung on a rope is let down meanwhile."""
     leg: tuple[float, float] = (200.0, 5.0)
     """kp [N·m/rad] and kd [N·m·s/rad] of hips, knees and waist."""
     ankle: tuple[float, float] = (80.0, 5.0)
