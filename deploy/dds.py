@@ -35,13 +35,16 @@ QUEUE = 64
 
 # Unitree's own programs take CycloneDDS's defaults: who writes offers to be reliable, who reads asks for best effort. So do we,
 # as both then match whatever the other end offers or asks for. A write never waits: the next command is there in 20 ms. A writer
-# that ends does not dispose of its topic, which another may still write to.
+# that ends does not dispose of its topic, which another may still write to. Bytes are XCDR version 1, CycloneDDS's choice for
+# these types, and the only one that `deploy.wire` knows.
+_XCDR1 = Policy.DataRepresentation(use_cdrv0_representation=True, use_xcdrv2_representation=False)
 WRITING = Qos(
+    _XCDR1,
     Policy.Reliability.Reliable(max_blocking_time=0),
     Policy.History.KeepLast(1),
     Policy.WriterDataLifecycle(autodispose=False),
 )
-READING = Qos(Policy.Reliability.BestEffort, Policy.History.KeepLast(QUEUE))
+READING = Qos(_XCDR1, Policy.Reliability.BestEffort, Policy.History.KeepLast(QUEUE))
 
 N = TypeVar("N", LowCmd, LowState)
 

@@ -16,7 +16,7 @@ from cyclonedds.idl.types import array, float32, int16, uint8, uint32
 from deploy.wire import WIRE_MOTORS
 
 HEADER = b"\x00\x01\x00\x00"
-"""XCDR version 1, little-endian; version 2 of these types has the same bytes behind another header."""
+"""XCDR version 1, little-endian; version 2 would put a length before each array of motors."""
 
 
 def as_bytes(kind: type) -> type:

@@ -13,7 +13,7 @@ LENGTH = 1.0
 LIFT = 0.05
 """How high the soles of a robot in its stance hang over the floor [m]: legs that go limp just about reach it."""
 SHOULDERS = 0.3
-"""Where the rope is tied: over the origin of the torso [m]."""
+"""Where the rope is tied: so far over the origin of the torso [m], and over the centre of mass of the stance, so that it hangs upright."""
 STIFFNESS = 10000.0
 """[N/m]"""
 DAMPING = 400.0
@@ -34,7 +34,7 @@ class Rope:
     def __init__(self, model: Any):
         self._torso = model.body("torso_link").id
         self._timestep_s = model.opt.timestep
-        self._anchor = np.zeros(3)
+        self._anchor = self._tie = np.zeros(3)
         self._length = LENGTH
         self._releasing = False
         self.gone = False
@@ -47,6 +47,9 @@ class Rope:
         data.qpos[2] += LIFT
         model = data.model
         mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        knot = np.array([*data.subtree_com[0][:2], data.xpos[self._torso][2] + SHOULDERS])
+        self._tie = data.xmat[self._torso].reshape(3, 3).T @ (knot - data.xpos[self._torso])
         stretch = model.body_mass.sum() * np.linalg.norm(model.opt.gravity) / STIFFNESS
         self._anchor = self._tied(data) + [0, 0, LENGTH + stretch]
 
@@ -78,4 +81,4 @@ class Rope:
             mujoco.mj_applyFT(model, data, force, torque, tied, self._torso, data.qfrc_applied)
 
     def _tied(self, data: Any) -> np.ndarray:
-        return data.xpos[self._torso] + data.xmat[self._torso].reshape(3, 3) @ [0, 0, SHOULDERS]
+        return data.xpos[self._torso] + data.xmat[self._torso].reshape(3, 3) @ self._tie
