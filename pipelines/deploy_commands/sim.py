@@ -6,21 +6,30 @@ import argparse
 import math
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
+
+from pipelines.options import seed
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--domain", type=int, default=0, metavar="N", help="of DDS, 0 to 232 (default 0)")
+    add("--domain", type=_within(0, 232), default=0, metavar="N", help="of DDS, 0 to 232 (default 0)")
     add("--interface", default="lo", metavar="NAME", help="network the topics are on (default lo, this machine alone)")
     add("--rope", choices=("auto", "never", "always"), default="auto", help="what the robot hangs on (default auto)")
     about = "auto lets the robot down once its legs' motors have held for so long (default 3)"
     add("--release", type=_seconds, default=3.0, metavar="S", help=about)
     add("--timestep", type=_seconds, default=0.005, metavar="S", help="of MuJoCo (default 0.005, as in training)")
     add("--start-heading", type=_degrees, default=0.0, metavar="DEG", help="which way the robot looks (default 0)")
-    add("--mode-machine", type=int, default=5, metavar="N", help="what commands have to echo, 0 to 255 (default 5)")
+    add(
+        "--mode-machine",
+        type=_within(0, 255),
+        default=5,
+        metavar="N",
+        help="what commands have to echo, 0 to 255 (default 5)",
+    )
     add("--noise", action="store_true", help="sensors err as much as training lets them")
-    add("--seed", type=int, default=0, metavar="N", help="of the noise (default 0)")
+    add("--seed", type=seed, default=0, metavar="N", help="of the noise (default 0)")
     add("--realtime-factor", type=_seconds, default=1.0, metavar="X", help="2: twice as fast as the world (default 1)")
     add("--seconds", type=_seconds, default=math.inf, metavar="S", help="end after so much simulated time")
     add("--truth", type=Path, metavar="FILE", help="at the end, where the robot really was, as npz")
@@ -29,11 +38,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """A G1 in MuJoCo that takes rt/lowcmd and publishes rt/lowstate, as the robot does, in real time. It hangs on a rope, which
     lets it down once its motors hold. Commands that stop coming leave the last one in force. Ctrl-C or SIGTERM ends it."""
+    from corpus.errors import MotionloomError
     from deploy.dds import DdsRobot
     from deploy.sim import Simulator
     from deploy.sim_run import Truth
     from deploy.sim_run import run as run_simulator
 
+    if options.truth and not options.truth.parent.is_dir():
+        raise MotionloomError(f"--truth {options.truth}: there is no folder {options.truth.parent}.")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -87,4 +99,17 @@ def _seconds(text: str) -> float:
 
 
 def _degrees(text: str) -> float:
-    return math.radians(float(text))
+    value = math.radians(float(text))
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} should be a number")
+    return value
+
+
+def _within(lowest: int, highest: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(f"must be from {lowest} to {highest}")
+        return value
+
+    return number
