@@ -100,7 +100,7 @@ def encode_command(command: LowCmd) -> bytes:
             motors[name] = numbers
     if not all(np.isfinite(motors[name]).all() for name in _COMMANDED):
         raise BadMessage("not_finite", "a command should hold finite numbers only.")
-    return _sealed(message)
+    return sealed(message)
 
 
 def decode_command(data: bytes) -> LowCmd:
@@ -126,7 +126,7 @@ def encode_state(state: LowState) -> bytes:
     motors["temperature"] = np.clip(state.temperature, -(2**15), 2**15 - 1)[:, None]
     motors["motorstate"] = state.motor_fault
     message["wireless_remote"] = np.frombuffer(state.remote, np.uint8)
-    return _sealed(message)
+    return sealed(message)
 
 
 def decode_state(data: bytes) -> LowState:
@@ -164,6 +164,17 @@ def crc32(words: bytes) -> int:
     return int.from_bytes((zlib.crc32(mirrored) ^ 0xFFFFFFFF).to_bytes(4, "little").translate(_MIRRORED), "big")
 
 
+def wire_length(dtype: np.dtype) -> int:
+    """Bytes of such a message on the wire."""
+    return dtype.itemsize - 4
+
+
+def sealed(message: np.ndarray) -> bytes:
+    """The wire's bytes of a struct of `COMMAND` or `STATE`, under its CRC."""
+    struct, first = message.tobytes()[:-4], FIRST_MOTOR[message.dtype]
+    return struct[:first] + struct[first + 2 : first + 4] + struct[first + 6 :] + crc32(struct).to_bytes(4, "little")
+
+
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _COMMANDED = ("q", "dq", "tau", "kp", "kd")
 
@@ -171,16 +182,6 @@ _COMMANDED = ("q", "dq", "tau", "kp", "kd")
 def _numbers(command: LowCmd) -> tuple[Float[np.ndarray, " J"], ...]:
     """In the order of `_COMMANDED`."""
     return command.joint_position, command.joint_speed, command.torque, command.kp, command.kd
-
-
-def wire_length(dtype: np.dtype) -> int:
-    """Bytes of such a message on the wire."""
-    return dtype.itemsize - 4
-
-
-def _sealed(message: np.ndarray) -> bytes:
-    struct, first = message.tobytes()[:-4], FIRST_MOTOR[message.dtype]
-    return struct[:first] + struct[first + 2 : first + 4] + struct[first + 6 :] + crc32(struct).to_bytes(4, "little")
 
 
 def _opened(data: bytes, dtype: np.dtype) -> np.ndarray:
