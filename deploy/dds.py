@@ -44,7 +44,12 @@ WRITING = Qos(
     Policy.History.KeepLast(1),
     Policy.WriterDataLifecycle(autodispose=False),
 )
-READING = Qos(_XCDR1, Policy.Reliability.BestEffort, Policy.History.KeepLast(QUEUE))
+READING = Qos(
+    _XCDR1,
+    Policy.Reliability.BestEffort,
+    Policy.History.KeepLast(QUEUE),
+    Policy.IgnoreLocal.Participant,  # its own messages are no news to a guard
+)
 
 N = TypeVar("N", LowCmd, LowState)
 

@@ -2,7 +2,8 @@
 
 It waits at a pipe for the controller's heartbeats. When the pipe breaks, or no heartbeat has come for `SILENCE_S`, it sends damping
 commands on the robot's topic, until heartbeats are back, or for `DAMPING_S` where the controller has ended. As long as
-the controller lives it sends nothing: the robot hears one voice. A controller that ends well damps the robot itself and dismisses it.
+the controller lives it sends nothing: the robot hears one voice. A controller that ends well damps the robot itself and dismisses it;
+another controller that starts to move the robot relieves it.
 """
 
 from __future__ import annotations
@@ -94,6 +95,10 @@ class Watch:
             if what == BEAT:
                 self._heard_s, self.mode_machine = now_s, mode_machine
 
+    def relieve(self, now_s: float) -> None:
+        """Somebody else sends commands that hold the robot. Those of the controller that has just ended may still be on their way."""
+        self._dismissed |= self._ended_s is not None and now_s - self._ended_s >= SILENCE_S
+
     def damps(self, now_s: float) -> bool:
         """Should the robot be damped now? Never before the first heartbeat: then nobody has moved it."""
         if self._heard_s is None or self.over(now_s):
@@ -109,11 +114,13 @@ class Watch:
 
 def main(domain: int, interface: str | None) -> None:
     """Guard at standard input until there is nothing left to do."""
-    from deploy.dds import COMMAND_TOPIC, Outbox, join
+    from deploy.dds import COMMAND_TOPIC, Inbox, Outbox, join
     from deploy.dds_types import LowCmd_
-    from deploy.wire import encode_command
+    from deploy.wire import decode_command, encode_command
 
-    commands = Outbox(join(domain, interface), COMMAND_TOPIC, LowCmd_)
+    participant = join(domain, interface)
+    commands = Outbox(participant, COMMAND_TOPIC, LowCmd_)
+    others = Inbox(participant, COMMAND_TOPIC, LowCmd_, decode_command)
     os.write(sys.stdout.fileno(), _READY)
     pipe, watch, open_ = sys.stdin.fileno(), Watch(), True
     while not watch.over(time.monotonic()):
@@ -124,7 +131,11 @@ def main(domain: int, interface: str | None) -> None:
             data = os.read(pipe, 4096)
             open_ = bool(data)
             watch.hear(data, time.monotonic())
+        others.look()
+        if others.newest is not None and others.newest.kp.any():
+            watch.relieve(others.newest_s)
     commands.close()
+    others.close()
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from deploy.guard import DAMPING_S, SILENCE_S, Guard, Watch
-from deploy.messages import STOP_KD
+from deploy.messages import STOP_KD, LowCmd
 
 pytest.importorskip("cyclonedds")
 
@@ -43,6 +44,19 @@ def test_a_guard_damps_at_once_when_the_controller_is_gone_and_ends_some_time_la
     assert watch.damps(1.0 + DAMPING_S)
     assert watch.over(1.002 + DAMPING_S)
     assert not watch.damps(1.002 + DAMPING_S)
+
+
+def test_a_guard_is_relieved_by_another_controller_but_not_by_the_last_words_of_its_own():
+    watch = Watch()
+    watch.hear(BEAT, 1.0)
+    watch.relieve(1.5)
+    assert watch.damps(1.5)
+    watch.hear(b"", 2.0)
+    watch.relieve(2.0 + 0.5 * SILENCE_S)
+    assert watch.damps(2.2)
+    watch.relieve(2.2)
+    assert watch.over(2.2)
+    assert not watch.damps(2.2)
 
 
 @pytest.mark.parametrize("last", [GOODBYE, BEAT + GOODBYE])
@@ -125,6 +139,31 @@ def test_a_killed_or_hung_controllers_robot_is_damped(robot, dds_domain, how):
         controller.kill()
         controller.wait()
     until(lambda: damped(robot), 10)
+
+
+@pytest.mark.slow
+def test_a_new_controller_is_not_disturbed_by_the_guard_of_the_old(robot, dds_domain):
+    from deploy.dds import DdsLink
+
+    controller = subprocess.Popen([sys.executable, "-c", CONTROLLER, str(dds_domain)])
+    try:
+        until(lambda: obeying(robot))
+    finally:
+        controller.kill()
+        controller.wait()
+    until(lambda: damped(robot), 10)
+    link, command = DdsLink(dds_domain, "lo"), LowCmd(np.zeros(29), np.full(29, 40.0), np.ones(29), 9)
+    heard = []
+
+    def undisturbed() -> bool:
+        """Nothing but the new controller's commands for 30 of its periods."""
+        link.write(command)
+        time.sleep(0.02)
+        heard.append(obeying(robot))
+        return len(heard) > 30 and all(heard[-30:])
+
+    until(undisturbed, 0.5 * DAMPING_S)
+    link.close()
 
 
 @pytest.mark.slow
