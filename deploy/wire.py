@@ -202,8 +202,11 @@ def _finite(parts: list[np.ndarray]) -> list[Float[np.ndarray, "..."]]:
     together = np.concatenate(parts)  # to be judged before they are converted: a signalling NaN makes numpy warn
     if not np.isfinite(together).all():
         raise BadMessage("not_finite", "NaN or infinity where a number should be.")
-    ends = np.cumsum([len(part) for part in parts])[:-1]
-    return np.split(together.astype(float), ends)
+    together, result, start = together.astype(float), [], 0
+    for part in parts:
+        result.append(together[start : start + len(part)])
+        start += len(part)
+    return result
 
 
 def _roll_pitch_yaw(rotation: Float[np.ndarray, " 4"]) -> tuple[float, float, float]:

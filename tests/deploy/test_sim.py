@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import mujoco
 import numpy as np
@@ -12,7 +13,7 @@ from deploy.contract import GAINS, STANDING
 from deploy.messages import JOINTS, LowCmd, damping
 from deploy.physics import Physics, build_model
 from deploy.sim import SensorNoise, SimOptions, Simulator
-from deploy.sim_run import Truth, run
+from deploy.sim_run import BEHIND, Truth, run
 
 MACHINE = SimOptions().mode_machine
 
@@ -256,3 +257,16 @@ def test_a_run_ends_when_told(tmp_path):
     truth.save(tmp_path / "none.npz")
     with np.load(tmp_path / "none.npz", allow_pickle=False) as saved:
         assert saved["qpos"].shape == (0, 36)
+
+
+def test_a_world_that_cannot_keep_up_falls_behind_and_says_so():
+    class Slow(Wire):
+        def write_state(self, state):
+            super().write_state(state)
+            if len(self.states) == 3:
+                time.sleep(2 * BEHIND)
+
+    summary = run(simulator(), Slow(hold(), after=0), lambda: False, seconds=0.05)
+    assert summary.steps == 10
+    assert summary.late >= 1
+    assert BEHIND <= summary.lost_s <= summary.worst_lag_s * summary.late

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.deploy_fuzz import fuzz_wire
 from deploy.messages import JOINTS, LowCmd, LowState, damping
 from deploy.wire import (
     COMMAND,
+    REASONS,
     STATE,
     BadMessage,
     crc32,
@@ -210,3 +212,9 @@ def sealed(struct: np.ndarray) -> bytes:
     first = {1004: 2, 2092: 70}[len(data)]
     crc = crc_bit_by_bit(data[:-4]).to_bytes(4, "little")
     return data[:first] + data[first + 2 : first + 4] + data[first + 6 : -4] + crc
+
+
+def test_damaged_bytes_neither_crash_nor_bring_anything_but_numbers():
+    outcomes = fuzz_wire(4000, seed=3)
+    assert outcomes.pop("tried") == 4000 == sum(outcomes.values())
+    assert {"accepted", "length", "crc", "not_finite"} <= set(outcomes) <= {"accepted", *REASONS}
