@@ -101,9 +101,11 @@ def _fill(folder: Path, student: StudentPolicy, precisions: Sequence[str], sourc
     sync(folder)
 
 
+# Of the demo's student on its own rollouts: 0.20 % with these two layers in float32, 0.67 % with all in int8; dynamic
+# quantisation with one scale per column and reduced range has 0.29 %, and takes a third longer for the largest student.
 _WHY = (
-    "The first layer sees observations far beyond their usual size, nothing after the last one evens out its error, "
-    "and both are small. Norms, attention and sums are not quantised: they have no weights worth it."
+    "embed sees observations far beyond their usual size, and nothing after head evens out its error; both are small. "
+    "Norms and attention have no large weights. Weights use all eight bits: probe.npz finds a processor that saturates."
 )
 
 

@@ -12,7 +12,7 @@ WINDOW = 6
 
 
 def toy_student(*, seed: int = 3):
-    """With weights that make attention choose, and statistics that are not 0 and 1."""
+    """With weights that make attention choose, biases, and statistics that are not 0 and 1."""
     import torch
     from toy_tracking import CONTRACT
 
@@ -24,8 +24,8 @@ def toy_student(*, seed: int = 3):
     model, generator = Gpt(size, 29, shape), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():
-            if weight.ndim == 2:
-                weight.copy_(torch.randn(weight.shape, generator=generator) / weight.shape[1] ** 0.5)
+            noise = torch.randn(weight.shape, generator=generator)
+            weight.copy_(noise / weight.shape[1] ** 0.5 if weight.ndim == 2 else weight + 0.05 * noise)
     model.set_normalisation(torch.linspace(-1, 1, size), torch.linspace(0.5, 2, size))
     return StudentPolicy(model.eval(), CONTRACT)
 
