@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from jaxtyping import Float, Int
 
 from corpus.errors import MotionloomError
 from corpus.g1 import G1
+from deploy.session import open_session, refusals
 from trainer.onnx_spec import Term, TrackerSpec, read_spec
 from trainer.onnx_terms import REFERENCE_TERMS, ROBOT_TERMS, Seen
 from trainer.policies import Sight
@@ -114,7 +114,7 @@ class OnnxModel:
         try:
             rows = [self._session.run([self._output], {self._input: one, **self._constants})[0] for one in batches]
             result = np.concatenate(rows).reshape(len(observation), -1).astype(np.float32)
-        except (RuntimeError, TypeError, ValueError, *_refusals()) as error:
+        except refusals() as error:
             raise MotionloomError(f"{self.spec.model} cannot be run: {' '.join(str(error).split())}") from None
         if result.shape[1] != G1.joint_count:
             raise MotionloomError(
@@ -157,31 +157,6 @@ KINDS = {
 
 
 def _session(model: Path) -> Any:
-    """Opened on the CPU with one thread: equal inputs give equal bits."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MotionloomError("ONNX trackers need onnxruntime: install motionloom[deploy].") from None
     if not model.is_file():
         raise MotionloomError(f"{model}: there is no such model.")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except (RuntimeError, ValueError, *_refusals()) as error:
-        raise MotionloomError(f"{model} cannot be run: {' '.join(str(error).split())}") from None
-
-
-def _refusals() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises where it cannot read or run a model."""
-    state: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
-    names = (
-        "Fail",
-        "InvalidGraph",
-        "InvalidProtobuf",
-        "InvalidArgument",
-        "NotImplemented",
-        "NoSuchFile",
-        "RuntimeException",
-    )
-    return tuple(getattr(state, name) for name in names)
+    return open_session(model, str(model))

@@ -29,7 +29,7 @@ from trainer.gpt import Gpt
 
 OPSET = 20
 """The first with Gelu as one operator."""
-INT8_BLOCK = 64
+INT8_BLOCK = 128
 """Numbers of a weight's column that share a scale. Fewer are nearer to float32, and slower."""
 HIDDEN = -1e30
 """Score of a place that is not seen; infinity would make what is not a number of a row without any."""
