@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -172,3 +173,13 @@ policy = open_bundle(Path({str(exported)!r})).policy("int8")
 assert np.isfinite(policy.act(np.zeros(7, np.float32))).all()
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("name", [PROBE, "step.onnx"])
+@pytest.mark.parametrize("content", [b"", b"x" * 100, None])
+def test_what_is_no_model_is_refused_even_where_its_checksum_fits(bundle_copy, name, content):
+    path = bundle_copy / name
+    path.write_bytes(path.read_bytes()[:-200] if content is None else content)
+    change(bundle_copy, lambda facts: facts["files"].update({name: hashlib.sha256(path.read_bytes()).hexdigest()}))
+    with pytest.raises(MotionloomError, match=name):
+        open_bundle(bundle_copy).policy()
