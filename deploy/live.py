@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import struct
-import time
 from collections import Counter
 from dataclasses import dataclass
 
@@ -13,6 +10,7 @@ from jaxtyping import Float
 
 from corpus import rotations
 from corpus.errors import MotionloomError
+from deploy.datagrams import open_port, receive
 from deploy.jitter import FASTEST, JitterBuffer, JitterOptions, Times
 from deploy.packets import BadPacket, decode
 from deploy.reference import Preview
@@ -49,14 +47,7 @@ class LiveSource:
         self.playout = Playout(frames, options)
         self.refused: Counter[str] = Counter()
         """Datagrams that were thrown away, by reason: broken ones, and those of which the jitter buffer made nothing."""
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            self.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-            self.socket.bind((options.bind, port))
-        except OSError as error:
-            self.socket.close()
-            raise MotionloomError(f"Port {port} of {options.bind} cannot be heard: {error.strerror}.") from None
-        self.socket.setblocking(False)
+        self.socket = open_port(port, options.bind)
         self.port: int = self.socket.getsockname()[1]
         self.name = f"live:{self.port}"
         self.looked_s = -np.inf
@@ -66,7 +57,7 @@ class LiveSource:
         if now_s - self.looked_s > STALE_S:
             self._empty()
         self.looked_s = now_s
-        for data, arrived_s in self._received():
+        for data, arrived_s in receive(self.socket, MOST_DATAGRAMS):
             self.hear(data, arrived_s)
         return self.playout.look(now_s)
 
@@ -92,17 +83,6 @@ class LiveSource:
     def close(self) -> None:
         self.socket.close()
 
-    def _received(self) -> list[tuple[bytes, float]]:
-        """What has come, at most so much that a flood cannot stop the controller."""
-        found, behind_s = [], time.time() - time.monotonic()
-        while len(found) < MOST_DATAGRAMS:
-            try:
-                data, extra, _, _ = self.socket.recvmsg(2048, _ROOM)
-            except OSError:  # nothing more, or the network is down: no data, as the preview will say
-                break
-            found.append((data, _arrival(extra, behind_s)))
-        return found
-
     def _empty(self) -> None:
         """Throw away what came while nobody looked."""
         for _ in range(MOST_QUEUED):
@@ -115,19 +95,6 @@ class LiveSource:
 MOST_DATAGRAMS = 64
 MOST_QUEUED = 10_000
 STALE_S = 0.5
-_SO_TIMESTAMPNS = 35  # Linux; the socket module has no name for it
-_TIMESPEC = struct.Struct("@qq")
-_ROOM = socket.CMSG_SPACE(_TIMESPEC.size)
-
-
-def _arrival(extra: list[tuple[int, int, bytes]], behind_s: float) -> float:
-    """When the kernel took a datagram, on the clock of `time.monotonic` [s]."""
-    for level, kind, data in extra:
-        if (level, kind, len(data)) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS, _TIMESPEC.size):
-            seconds, nanoseconds = _TIMESPEC.unpack(data)
-            return seconds + nanoseconds * 1e-9 - behind_s
-    return time.monotonic()
-
 
 SLOWEST, RESET_S, SETTLE_S = 0.02, 0.2, 0.5
 """The play-out runs at most this share faster or slower than it should, to follow the sender's clock; where it is further off than

@@ -1,0 +1,1 @@
+"""Live human motion in, the robot's postures out: what `loom stream` and `loom play` are made of."""
