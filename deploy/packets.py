@@ -38,7 +38,7 @@ LATEST = 1e10
 _HEAD, _TIMES, _CRC = struct.Struct("<4sBBHIId"), struct.Struct("<dd"), struct.Struct("<I")
 _SMALLEST = _HEAD.size + _CRC.size
 _QPOS_BYTES = _TIMES.size + 4 * QPOS_SIZE
-_BOUND = np.array([FARTHEST] * 3 + [2.0] * 4 + [WIDEST] * G1.joint_count)
+_BOUND = np.array([FARTHEST] * 3 + [2.0] * 4 + [WIDEST] * G1.joint_count, np.float32)
 
 
 class BadPacket(MotionloomError):
@@ -89,9 +89,10 @@ def decode(data: bytes) -> QposPacket:
         raise BadPacket("length", f"a posture has {_QPOS_BYTES} bytes, this {len(payload)}")
     made_s, time_s = _TIMES.unpack_from(payload)
     check_times(made_s, time_s)
-    qpos = np.frombuffer(payload, "<f4", QPOS_SIZE, _TIMES.size).astype(np.float64)
-    if not (np.abs(qpos) <= _BOUND).all():  # also where something is NaN
-        raise _absurd(qpos)
+    told = np.frombuffer(payload, "<f4", QPOS_SIZE, _TIMES.size)
+    if not (np.abs(told) <= _BOUND).all():  # also where something is NaN
+        raise _absurd(told)
+    qpos = told.astype(np.float64)
     turn = qpos[3:7]
     norm = float(turn @ turn)
     if not 0.98 <= norm <= 1.02:

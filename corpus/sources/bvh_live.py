@@ -48,7 +48,7 @@ def read_hierarchy(text: str) -> BvhFile:
     """A file of two frames, all zero, from the text between HIERARCHY and MOTION; `Rejected` where it is broken."""
     empty = parse_channels(text)
     zeros = (" ".join(["0"] * empty) + "\n") * 2
-    return parse_bvh((text + "\nMOTION\nFrames: 2\nFrame Time: 0.02\n" + zeros).encode())
+    return parse_bvh((text + "\nMOTION\nFrames: 2\nFrame Time: 0.02\n" + zeros).encode("utf-8", "backslashreplace"))
 
 
 def parse_channels(text: str) -> int:

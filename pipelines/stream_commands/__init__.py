@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 
 from pipelines.hme_commands import add_modules
 
@@ -18,11 +19,14 @@ def add_commands(known: argparse._SubParsersAction) -> None:
 
 
 def address(text: str) -> tuple[str, int]:
-    """HOST:PORT."""
+    """HOST:PORT, as numbers: asked for once, not with every packet."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, as in 127.0.0.1:5005")
-    return host, int(port)
+    try:
+        return socket.gethostbyname(host), int(port)
+    except OSError:
+        raise argparse.ArgumentTypeError(f"no machine {host!r} is known here") from None
 
 
 def port(text: str) -> int:

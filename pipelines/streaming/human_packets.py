@@ -90,11 +90,11 @@ def decode_human(data: bytes) -> tuple[int, HumanHello] | HumanFrame:
         raise BadPacket("length", f"a frame is a time and some float32, this has {len(payload)} bytes")
     (captured_s,) = _CAPTURED.unpack_from(payload)
     check_times(captured_s)
-    numbers = np.frombuffer(payload, "<f4", -1, _CAPTURED.size).astype(np.float64)
+    numbers = np.frombuffer(payload, "<f4", -1, _CAPTURED.size)
     if not (np.abs(numbers) <= LARGEST).all():
         reason = "range" if np.isfinite(numbers).all() else "not_finite"
         raise BadPacket(reason, f"a frame's numbers lie within ±{LARGEST:.0e}")
-    return HumanFrame(sequence, stream, captured_s, numbers, bool(flags & LAST))
+    return HumanFrame(sequence, stream, captured_s, numbers.astype(np.float64), bool(flags & LAST))
 
 
 def _hello(payload: bytes) -> HumanHello:

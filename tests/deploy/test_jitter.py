@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from networks import deliver, packets, smooth_motion
 
 from corpus.g1 import G1
-from deploy.jitter import OUTCOMES, JitterBuffer, SenderClock
+from deploy.clock import SenderClock
+from deploy.jitter import OUTCOMES, JitterBuffer
 
 
 def filled(arrivals) -> JitterBuffer:

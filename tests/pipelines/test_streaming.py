@@ -16,14 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.motion import Clip, HumanMotion
+from corpus.motion import Clip, HumanMotion, RobotMotion
 from corpus.sources import bvh, motionx
 from corpus.sources.options import LoadOptions
 from corpus.sources.synthetic_files import write_amass_smplh, write_lafan1, write_motionx
 from corpus.sources.synthetic_layouts import on_layout
 from corpus.sources.synthetic_moves import human_motion
 from deploy.datagrams import open_port, receive
+from deploy.live import Playout
 from deploy.packets import BadPacket, QposPacket, decode, seal
+from pipelines.one_file import read_file
 from pipelines.streaming.human_packets import (
     FRAME,
     HELLO,
@@ -34,7 +36,7 @@ from pipelines.streaming.human_packets import (
     encode_hello,
 )
 from pipelines.streaming.people import person
-from pipelines.streaming.player import BadNetwork, HumanTake, human_schedule, human_take, smpl_take
+from pipelines.streaming.player import BadNetwork, HumanTake, human_schedule, human_take, robot_schedule, smpl_take
 from pipelines.streaming.retargeter import LiveRetargeter, Pacer
 from retarget.stream import Stream
 
@@ -222,6 +224,7 @@ def test_noise_is_counted_and_breaks_nothing(kind, payload, greeted):
     assert retargeter.refused.total() >= 1
 
 
+@pytest.mark.slow
 def test_loom_stream_and_loom_play_over_loopback(walk, tmp_path):
     file = write_amass_smplh(walk, tmp_path / "walk_poses.npz")
     program = "import sys; from pipelines.stream_commands import {0} as m, address; import argparse; "
@@ -252,21 +255,59 @@ def test_loom_stream_and_loom_play_over_loopback(walk, tmp_path):
             stream.wait()
 
 
-@pytest.mark.data
-def test_real_files_are_played_as_they_are_loaded(shared):
-    files = [next((shared / folder).rglob(kind)) for folder, kind in
-             (("amass_smplx", "*stageii.npz"), ("amass_smplh", "*poses.npz"), ("lafan1_bvh", "*.bvh"))]  # fmt: skip
-    for file in files:
-        take = human_take(file, source=None if file.suffix == ".bvh" else "amass")
-        take = HumanTake(take.hello, take.frames[:150])
-        from pipelines.one_file import read_file
+@pytest.mark.parametrize("fps", [30.0, 50.0, 120.0])
+def test_the_policy_sees_a_live_person_move_on_a_bad_network(fps):
+    human = human_motion("reach", seed=2, seconds=4.0, fps=fps)
+    retargeter, playout, now_s, seen = LiveRetargeter(seed=0), Playout((0, 1, 4, 10)), 10.0, []
+    network = BadNetwork(drop=0.02, jitter_s=0.01, duplicate=0.02, seed=4)
+    sent = [(at_s, packet) for at_s, data in human_schedule(smpl_take(human), 10.0, 7, network)
+            for packet in retargeter.hear(data, at_s)]  # fmt: skip
+    while now_s < 15.0:
+        while sent and sent[0][0] <= now_s:
+            playout.buffer.push(sent[0][1], sent.pop(0)[0])
+        if (preview := playout.look(now_s)) is not None:
+            seen.append(preview)
+        now_s += 0.02
+    status = [preview.status for preview in seen]
+    assert status == ["live"] * status.index("ended") + ["ended"] * (len(status) - status.index("ended"))
+    assert max(preview.age_s for preview in seen) < 0.05
+    joints = np.array([preview.qpos[0, 7:] for preview in seen])
+    speed = np.array([preview.velocity[0, 6:] for preview in seen])[1:-1]
+    assert np.abs(np.diff(joints, axis=0)).max() < 0.3
+    assert np.abs((joints[2:] - joints[:-2]) * 25 - speed).max() < 2.0
+    assert np.abs((joints[2:] - joints[:-2]) * 25 - speed).mean() < 0.05
 
-        human = read_file(file, LoadOptions(), name="bvh" if file.suffix == ".bvh" else "amass").raw
-        assert isinstance(human, HumanMotion)
-        human = replace(human, position=human.position[:150], rotation=human.rotation[:150])
-        _, found = heard(take)
-        whole, every = streamed(human), Stream(human.skeleton, human.fps).every
-        times = 10.0 + np.arange(len(whole)) * every / human.fps
-        for column in (0, 2, 7, 20, 30):
-            wanted = np.interp([p.time_s for p in found], times, whole[:, column])
-            assert np.abs(path(found)[:, column] - wanted).max() < 0.01
+
+def test_a_robots_motion_is_sent_as_it_is():
+    times = np.arange(60) / 30.0
+    qpos = np.zeros((60, 36))
+    qpos[:, 3], qpos[:, 7] = 1.0, 0.3 * np.sin(times)
+    found = [decode(data) for _, data in robot_schedule(RobotMotion(qpos, 30.0), 5.0, 9, speed=2.0)]
+    assert np.allclose(path(found)[:60], qpos, atol=1e-6)
+    assert [p.time_s for p in found[:60]] == pytest.approx(list(5.0 + times / 2))
+    assert [p.last for p in found] == [False] * 59 + [True] * 3
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("amass", "amass_smplx/CMU_UH1example_stageii.npz"),
+        ("amass", "amass_smplh/amass_sample_B.npz"),
+        ("motionx", "motionx_made/CMU_UH1example_322.npy"),
+        ("bvh", "lafan1_bvh/walk1_subject1__f0_1800.bvh"),
+        ("bvh", "lafan1_bvh/fallAndGetUp3_subject1__f150_1950.bvh"),
+    ],
+)
+def test_real_files_are_played_as_they_are_loaded(shared, source, name):
+    count = 150
+    human = read_file(shared / name, LoadOptions(), name=source).raw
+    assert isinstance(human, HumanMotion)
+    human = replace(human, position=human.position[:count], rotation=human.rotation[:count])
+    take = human_take(shared / name, source=source)
+    _, found = heard(HumanTake(take.hello, take.frames[:count]))
+    whole, every = streamed(human), Stream(human.skeleton, human.fps).every
+    times = 10.0 + np.arange(len(whole)) * every / human.fps
+    wanted = np.stack([np.interp([p.time_s for p in found], times, column) for column in whole.T], 1)
+    assert np.abs(path(found) - wanted)[:, 7:].max() < 0.01
+    assert np.abs(path(found) - wanted)[:, :3].max() < 0.005
