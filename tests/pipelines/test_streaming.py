@@ -224,6 +224,30 @@ def test_noise_is_counted_and_breaks_nothing(kind, payload, greeted):
     assert retargeter.refused.total() >= 1
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_a_header_that_is_out_of_order_is_refused_or_read(header, data):
+    lines = header.hello.hierarchy.split("\n")
+    for _ in range(data.draw(st.integers(1, 3))):
+        k = data.draw(st.integers(0, len(lines) - 1))
+        words = lines[k].split(" ")
+        words[data.draw(st.integers(0, len(words) - 1))] = data.draw(
+            st.sampled_from(["0", "1e30", "-1", "nan", "\ud800", "Hips", "6"])
+        )
+        lines[k] = " ".join(words)
+    retargeter = LiveRetargeter()
+    hello = replace(header.hello, hierarchy="\n".join(lines), up=data.draw(st.sampled_from(["", "y", "z"])))
+    for at_s, message in human_schedule(HumanTake(hello, header.frames[:4]), 1.0, 1):
+        for packet in retargeter.hear(message, at_s):
+            assert np.isfinite(packet.qpos).all()
+    assert retargeter.taken or retargeter.refused.total()
+
+
+@pytest.fixture(scope="module")
+def header(walk, tmp_path_factory) -> HumanTake:
+    return human_take(write_lafan1(on_layout(walk, "lafan1"), tmp_path_factory.mktemp("bvh") / "a.bvh"))
+
+
 @pytest.mark.slow
 def test_loom_stream_and_loom_play_over_loopback(walk, tmp_path):
     file = write_amass_smplh(walk, tmp_path / "walk_poses.npz")
