@@ -52,6 +52,10 @@ class LiveSource:
         self.name = f"live:{self.port}"
         self.looked_s = -np.inf
 
+    def begin(self) -> None:
+        """Live motion waits for nobody: the next look shows once more what the last one did."""
+        self.playout.at_s -= self.playout.period
+
     def look(self, now_s: float) -> Preview | None:
         """The reference now; None until a first posture is due."""
         if now_s - self.looked_s > STALE_S:
@@ -152,7 +156,8 @@ class Playout:
             return None
         still = np.repeat(self.shown.qpos[:1], len(self.shown.qpos), 0)
         status = "ended" if self.shown.status == "ended" else "held"
-        self.shown = Preview(still, np.zeros_like(self.shown.velocity), status, self.shown.age_s)
+        age_s = self.shown.age_s + self.period if status == "held" else 0.0
+        self.shown = Preview(still, np.zeros_like(self.shown.velocity), status, age_s)
         return self.shown
 
     def _motion(self) -> tuple[Float[np.ndarray, "F 36"], Float[np.ndarray, "F 35"]]:

@@ -187,6 +187,10 @@ def test_over_a_socket_with_rubbish_between():
             time.sleep(0.02)
             shown.append(source.look(time.monotonic()))
         assert shown[-1] is not None and source.take == 1
+        at_s = source.playout.at_s
+        source.begin()
+        source.look(time.monotonic())
+        assert source.playout.at_s == pytest.approx(at_s, abs=1e-3)
         assert source.refused["magic"] >= 20
         near = min(np.abs(shown[-1].qpos[0, 7:] - p.qpos[7:]).max() for p in sent)
         assert near < 0.1
