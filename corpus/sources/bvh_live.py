@@ -46,12 +46,12 @@ class LiveBvh:
 
 def read_hierarchy(text: str) -> BvhFile:
     """A file of two frames, all zero, from the text between HIERARCHY and MOTION; `Rejected` where it is broken."""
-    empty = parse_channels(text)
+    empty = _channel_count(text)
     zeros = (" ".join(["0"] * empty) + "\n") * 2
     return parse_bvh((text + "\nMOTION\nFrames: 2\nFrame Time: 0.02\n" + zeros).encode("utf-8", "backslashreplace"))
 
 
-def parse_channels(text: str) -> int:
+def _channel_count(text: str) -> int:
     """How many numbers a frame has, as the text counts them; `read_hierarchy` then looks closer."""
     words = text.split()
     counts = [words[i + 1] for i, word in enumerate(words[:-1]) if word.upper() == "CHANNELS"]
