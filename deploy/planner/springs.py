@@ -1,0 +1,66 @@
+"""Critically damped springs, exact at any time: of positions, of velocities, of rotations; none ever overshoots from rest.
+
+With the offset j₀ = x₀ − goal and the rate y: x(t) = goal + (j₀ + (v₀ + j₀·y)·t)·exp(−y·t), which solves x″ = −y²·(x − goal) − 2y·x′.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from corpus import rotations
+
+HALF = 1.6783469900166605
+"""Where (1 + u)·exp(−u) is a half."""
+Number = float | Float[np.ndarray, "..."]
+
+
+def rate(half_life_s: float) -> float:
+    """Of the spring that has gone half its way from rest after so long [1/s]."""
+    return HALF / half_life_s
+
+
+def spring(x: Number, v: Number, goal: Number, half_life_s: float, time_s: Number) -> tuple[Number, Number]:
+    """Position and velocity of a spring that is drawn to a goal at rest."""
+    y = rate(half_life_s)
+    offset, decay = x - goal, np.exp(-y * time_s)
+    slope = v + offset * y
+    return goal + (offset + slope * time_s) * decay, (v - slope * (y * time_s)) * decay
+
+
+def drive(
+    x: Number, v: Number, a: Number, goal_v: Number, half_life_s: float, time_s: Number
+) -> tuple[Number, Number, Number]:
+    """Position, velocity and acceleration where the velocity is the spring: it is drawn to `goal_v`."""
+    y = rate(half_life_s)
+    offset, decay = v - goal_v, np.exp(-y * time_s)
+    slope = a + offset * y
+    # The integral of (offset + slope·t)·exp(−y·t) from 0.
+    gone = (offset + slope / y) * (1 - decay) / y - slope * time_s * decay / y
+    return (
+        x + goal_v * time_s + gone,
+        goal_v + (offset + slope * time_s) * decay,
+        (a - slope * (y * time_s)) * decay,
+    )
+
+
+def spring_rotation(
+    q: Float[np.ndarray, "... 4"],
+    turning: Float[np.ndarray, "... 3"],
+    goal: Float[np.ndarray, "... 4"],
+    half_life_s: float,
+    time_s: float,
+) -> tuple[Float[np.ndarray, "... 4"], Float[np.ndarray, "... 3"]]:
+    """A rotation and its rate [rad/s, in the world], drawn to a rotation at rest along the shorter arc.
+
+    Exact about one axis; where `turning` is about another than the offset, as exact as rotation vectors add up.
+    """
+    offset = rotations.to_rotation_vector(rotations.multiply(q, rotations.conjugate(goal)))
+    offset, turning = spring(offset, turning, np.zeros(3), half_life_s, time_s)
+    return rotations.multiply(rotations.from_rotation_vector(offset), goal), turning
+
+
+def half_life_for(offset: float, speed: float, shortest_s: float) -> float:
+    """The half-life at which a spring lets go of an offset without getting faster than `speed`, as long as it starts from rest."""
+    # From rest the speed is at most offset·y / e.
+    return max(shortest_s, HALF * abs(offset) / (np.e * speed))
