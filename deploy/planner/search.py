@@ -113,7 +113,9 @@ def principal_axes(rows: Float[np.ndarray, "R D"], blocks: list[slice]) -> Float
     return basis[:, np.argsort(-spread, kind="stable")]
 
 
-def _cost(rows: Float[np.ndarray, "R D"], query: Float[np.ndarray, " D"], weight: Float[np.ndarray, " D"]) -> np.ndarray:
+def _cost(
+    rows: Float[np.ndarray, "R D"], query: Float[np.ndarray, " D"], weight: Float[np.ndarray, " D"]
+) -> np.ndarray:
     rows -= query  # a copy already: rows were gathered
     rows *= rows
     return rows @ weight

@@ -1,0 +1,287 @@
+"""Motion matching: every 100 ms look for the frame of a corpus from which the motion goes on most nearly as commanded, and jump
+there if that is clearly better than going on.
+
+What is asked for is a way for the next second: springs draw velocity and facing towards the command. Between jumps the corpus's
+motion is played, its way bent a little towards the command; jumps are blended by springs on offsets, so that positions and
+velocities go on without a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from corpus import rotations
+from corpus.g1 import G1
+from corpus.motion import CORPUS_FPS
+from deploy.planner import springs
+from deploy.planner.blend import CLEARANCE, JOINTS, TILT, TURNING, WAY, Blend, between, lean
+from deploy.planner.commands import STAND, Command, Limits, sane
+from deploy.planner.features import AHEAD, COLUMNS, WIDTH, wrap
+from deploy.planner.index import Index
+from deploy.planner.outline import lowest
+
+DT = 1 / CORPUS_FPS
+SETTLED = AHEAD[1]
+"""Frames over which the speed of a motion is taken: about a step of walking."""
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """How a plan follows commands."""
+
+    velocity_half_life_s: float = 0.2
+    """Of the way from one commanded velocity to the next."""
+    facing_half_life_s: float = 0.25
+    """Likewise of the heading."""
+    blend_half_life_s: float = 0.12
+    """Of what is left of a motion after a jump; longer where joints would be faster than `blend_speed`."""
+    blend_speed: float = 3.0
+    """How fast a blend alone may move a joint [rad/s]."""
+    gain: float = 0.8
+    """A jump must cost at most this share of going on; nearer to 1 jumps more often."""
+    margin: float = 0.03
+    """By how much it must be cheaper besides: less, and a robot that stands starts to fidget."""
+    warp: float = 0.2
+    """How far the way may be bent: the change of velocity as a share of the motion's own speed."""
+    turn_warp: float = 0.8
+    """How fast the heading may be turned beside the motion's own turning, in a motion of 1 m/s [rad/s]."""
+    still_speed: float = 0.2
+    """Slower is standing. Where a corpus holds no such motion, a frame is held instead [m/s]."""
+    patience: int = 8
+    """After how many searches that found none: motions that come to a stop take their time."""
+
+
+class Planner:
+    """Frames at 50 Hz, one block of `Index.every` after another."""
+
+    def __init__(self, index: Index, options: PlanOptions = PlanOptions(), limits: Limits = Limits()):
+        self.index, self.options, self.limits = index, options, limits
+        self.jumps = 0
+        self.place, self.heading = np.zeros(2), 0.0
+        self.velocity, self.acceleration = np.zeros(2), np.zeros(2)  # as asked for, in the world
+        self.facing, self.facing_rate = 0.0, 0.0
+        self.bent = np.zeros(3)  # of the way and of turning, in the heading's frame
+        self.held, self.restless = False, 0
+        self.blend = Blend.none(options.blend_half_life_s)
+        self.row, _ = self._search(self._still(int(index.order[0])), self._weights(STAND), STAND)
+        self.shown = self.shown_before = self._at(index.qpos[index.frame_of(self.row)])
+        self.moved = np.zeros(3)
+
+    def advance(self, command: Command) -> Float[np.ndarray, "T 36"]:
+        """The next `Index.every` frames."""
+        command = sane(command, self.limits)
+        self._steer(command)
+        self._choose(command)
+        return self._play(command)
+
+    # --- what is asked for
+
+    def _steer(self, command: Command) -> None:
+        """Let velocity and facing follow the command for one block."""
+        time_s = self.index.every * DT
+        goal = np.array(command.velocity)
+        _, velocity, acceleration = springs.drive(
+            np.zeros(2), self.velocity, self.acceleration, goal, self.options.velocity_half_life_s, time_s
+        )
+        self.velocity, self.acceleration = np.asarray(velocity), np.asarray(acceleration)
+        offset = float(wrap(self.facing - self._facing_goal(command)))
+        offset, rate = springs.spring(offset, self.facing_rate, 0.0, self.options.facing_half_life_s, time_s)
+        self.facing, self.facing_rate = float(offset) + self._facing_goal(command), float(rate)
+
+    def _facing_goal(self, command: Command) -> float:
+        if command.facing is not None:
+            return command.facing
+        x, y = command.velocity
+        return float(np.arctan2(y, x)) if np.hypot(x, y) > 0.1 else self.facing
+
+    def _wanted(self, command: Command) -> Float[np.ndarray, " D"]:
+        """The commanded columns of a row that goes where it should; the others are 0."""
+        times, raw = np.array(AHEAD) * DT, self.index.mean.astype(np.float64)
+        goal, options = np.array(command.velocity), self.options
+        column = times[:, None]
+        path, *_ = springs.drive(
+            np.zeros(2), self.velocity, self.acceleration, goal, options.velocity_half_life_s, column
+        )
+        cosine, sine = np.cos(self.heading), np.sin(self.heading)
+        raw[COLUMNS["path"]] = (np.asarray(path) @ np.array([[cosine, -sine], [sine, cosine]])).ravel()
+        aim = self._facing_goal(command)
+        turn, _ = springs.spring(
+            float(wrap(self.facing - aim)), self.facing_rate, 0.0, options.facing_half_life_s, times
+        )
+        change = wrap(turn + aim - self.heading)
+        raw[COLUMNS["facing"]] = np.stack([np.cos(change), np.sin(change)], -1).ravel()
+        raw[COLUMNS["height_ahead"]] = self.index.about["upright"] if command.height is None else command.height
+        raw[COLUMNS["stir"]] = 0.0
+        return self.index.scale(raw)
+
+    def _weights(self, command: Command) -> Float[np.ndarray, " D"]:
+        """Which columns count: a style brings its own height, and only who stands without a style should be calm."""
+        weight, columns = np.ones(WIDTH, np.float32), self.index.block_columns
+        if command.height is None and command.style in self.index.style_names:
+            weight[columns["height"]] = 0
+        if any(command.velocity) or command.style in self.index.style_names:
+            weight[columns["stir"]] = 0
+        return weight
+
+    # --- where to go on
+
+    def _choose(self, command: Command) -> None:
+        """Go on, jump, or hold."""
+        wanted, weight, row = self._wanted(command), self._weights(command), self.row
+        pose = self.index.block_columns["pose"]
+        query = np.where(pose, self.index.features[row], wanted).astype(np.float32)
+        if self.held and not any(command.velocity) and command.style is None:
+            return
+        if self.held or not self._may_go_on(row, command):
+            best, _ = self._search(query, weight, command)
+            self._jump(best)
+        else:
+            difference = self.index.features[row] - query
+            bound = self.options.gain * float(difference * difference @ weight) - self.options.margin
+            best, _ = self._search(query, weight, command, bound)
+            if best >= 0 and not self._next_to(best):
+                self._jump(best)
+        self._stand(command)
+
+    def _stand(self, command: Command) -> None:
+        """Where standing is asked for, and for long only motions were found that go somewhere, hold the stillest frame."""
+        slow = self.options.still_speed
+        moving = np.hypot(*self._way_ahead()[:2]) > slow
+        self.restless = self.restless + 1 if moving and not any(command.velocity) and command.style is None else 0
+        if self.restless > self.options.patience:
+            best, _ = self._search(self._still(self.row), self._weights(command), command)
+            self._jump(best)
+            self.held, self.restless = bool(np.hypot(*self._way_ahead()[:2]) > slow), 0
+
+    def _still(self, row: int) -> Float[np.ndarray, " D"]:
+        """A frame like that of the row, which neither moves nor is about to."""
+        raw = np.array(self.index.raw(self.index.features[row]), np.float64)
+        for name in ("path", "velocity", "turning", "feet_velocity", "stir"):
+            raw[COLUMNS[name]] = 0
+        raw[COLUMNS["facing"]] = [1, 0] * len(AHEAD)
+        raw[COLUMNS["height_ahead"]] = self.index.about["upright"]
+        return self.index.scale(raw).astype(np.float32)
+
+    def _search(
+        self, query: Float[np.ndarray, " D"], weight: Float[np.ndarray, " D"], command: Command, bound: float = np.inf
+    ) -> tuple[int, float]:
+        rows, boxes = None, None
+        if command.style in self.index.style_names:
+            rows, boxes = self.index.mask(str(command.style))
+            if not boxes.any():
+                rows = boxes = None
+        return self.index.boxes.nearest(query, weight, bound=bound, boxes=boxes, allowed=rows)
+
+    def _may_go_on(self, row: int, command: Command) -> bool:
+        """Whether the motion has frames left, and the style that is asked for."""
+        motion = self.index.motion_of_row[row]
+        left = self.index.motions[motion].sum() - 1 - self.index.frame_of(row)
+        if command.style not in self.index.style_names:
+            return left >= self.index.every
+        rows, boxes = self.index.mask(str(command.style))
+        return left >= self.index.every and (bool(rows[row]) or not boxes.any())
+
+    def _next_to(self, row: int) -> bool:
+        """Whether a row is all but where the plan is: a jump there would change nothing."""
+        same = self.index.motion_of_row[row] == self.index.motion_of_row[self.row]
+        return bool(same and abs(row - self.row) <= 2)
+
+    def _jump(self, row: int) -> None:
+        """Go on from another row; what was shown last stays, and how fast it moved."""
+        self.jumps += 1
+        qpos, frame = self.index.qpos, self.index.frame_of(row)
+        here, there = (np.asarray(qpos[f], np.float64) for f in (frame, frame + 1))
+        floor = lowest(np.stack([self.shown_before, self.shown, here, there]))
+        offset, before = between(self.shown, here), between(self.shown_before, here)
+        # Leading out of `here`: how far the shown frames moved in their last step, less what the motion does in its next.
+        rate = (offset - before + between(here, there)) / DT
+        clear = floor[1] - floor[2]
+        sink = (floor[1] - floor[0] - floor[3] + floor[2]) / DT
+        way = self.moved - self.bent - _steps(np.stack([here, there]))[0] / DT
+        largest = float(np.abs(offset).max())
+        half_life_s = springs.half_life_for(largest, self.options.blend_speed, self.options.blend_half_life_s)
+        self.blend = Blend(
+            np.concatenate([offset, [clear], way]), np.concatenate([rate, [sink], np.zeros(3)]), half_life_s
+        )
+        self.row, self.held = row, False
+
+    # --- playing it
+
+    def _play(self, command: Command) -> Float[np.ndarray, "T 36"]:
+        every, frame = self.index.every, self.index.frame_of(self.row)
+        times = DT * np.arange(1, every + 1)
+        ahead = np.full(every + 1, frame) if self.held else np.arange(frame, frame + every + 1)
+        source = np.asarray(self.index.qpos[ahead], np.float64)
+        offset, rate = self.blend.after(times)
+        bent, _ = springs.spring(
+            self.bent, np.zeros(3), self._bend(command), self.options.blend_half_life_s, times[:, None]
+        )
+        moved = _steps(source) / DT + np.concatenate([offset[:, WAY], offset[:, TURNING]], 1) + np.asarray(bent)
+        made = self._compose(source[1:], offset, moved)
+        self.blend = Blend(offset[-1], rate[-1], self.blend.half_life_s)
+        self.bent, self.moved = np.asarray(bent)[-1], moved[-1]
+        self.shown_before, self.shown = made[-2] if every > 1 else self.shown, made[-1]
+        self.row += 0 if self.held else 1
+        return made
+
+    def _compose(
+        self, source: Float[np.ndarray, "T 36"], offset: Float[np.ndarray, "T 36"], moved: Float[np.ndarray, "T 3"]
+    ) -> Float[np.ndarray, "T 36"]:
+        """Frames of the motion with offsets, at the place and heading to which `moved` [m/s, rad/s] leads."""
+        headings = self.heading + np.cumsum(np.concatenate([[0.0], moved[:, 2] * DT]))
+        steps = (moved[:, 0] + 1j * moved[:, 1]) * np.exp(1j * headings[:-1]) * DT
+        places = self.place + np.cumsum(np.stack([steps.real, steps.imag], 1), 0)
+        leaning = rotations.multiply(rotations.from_rotation_vector(offset[:, TILT]), lean(source[:, 3:7]))
+        made = np.concatenate(
+            [places, source[:, 2:3], rotations.multiply(rotations.about_z(headings[1:]), leaning), source[:, 7:]], 1
+        )
+        made[:, 7:] = self._within_limits(source[:, 7:] + offset[:, JOINTS])
+        if not self.blend.over:
+            floor = lowest(np.concatenate([source, made])).reshape(2, -1)
+            made[:, 2] += floor[0] - floor[1] + offset[:, CLEARANCE][:, 0]
+        self.place, self.heading = places[-1], float(headings[-1])
+        return made
+
+    def _within_limits(self, joints: Float[np.ndarray, "T 29"]) -> Float[np.ndarray, "T 29"]:
+        """No joint beyond its range, nor faster than it can."""
+        joints, last, most = np.clip(joints, G1.lower, G1.upper), self.shown[7:], G1.speed_limit * DT
+        for number, frame in enumerate(joints):
+            joints[number] = last = np.clip(frame, last - most, last + most)
+        return joints
+
+    def _bend(self, command: Command) -> Float[np.ndarray, " 3"]:
+        """How the motion's way and turning are to be changed, as far as may be."""
+        own, seconds = self._way_ahead(), SETTLED * DT
+        speed = float(np.hypot(*own[:2]))
+        wanted = self.velocity + (np.array(command.velocity) - self.velocity) / 2
+        back = np.exp(-1j * self.heading) * (wanted[0] + 1j * wanted[1])
+        way = np.array([back.real, back.imag]) - own[:2]
+        way *= min(1.0, self.options.warp * speed / max(float(np.hypot(*way)), 1e-9))
+        turning = float(wrap(self.facing + self.facing_rate * seconds - self.heading)) / seconds - own[2]
+        most = self.options.turn_warp * min(1.0, speed)
+        return np.array([*way, np.clip(turning, -most, most)])
+
+    def _way_ahead(self) -> Float[np.ndarray, " 3"]:
+        """Mean velocity of the motion from here, in its heading [m/s], and its turning [rad/s]."""
+        if self.held:
+            return np.zeros(3)
+        motion, frame = self.index.motion_of_row[self.row], self.index.frame_of(self.row)
+        last = min(frame + SETTLED, int(self.index.motions[motion].sum()) - 1)
+        return _steps(np.asarray(self.index.qpos[[frame, last]], np.float64))[0] / (max(last - frame, 1) * DT)
+
+    def _at(self, qpos: Float[np.ndarray, " 36"]) -> Float[np.ndarray, " 36"]:
+        """A frame, moved to where the plan is."""
+        made = np.asarray(qpos, np.float64).copy()
+        made[:2], made[3:7] = self.place, rotations.multiply(rotations.about_z(np.array(self.heading)), lean(made[3:7]))
+        return made
+
+
+def _steps(qpos: Float[np.ndarray, "T 36"]) -> Float[np.ndarray, "T-1 3"]:
+    """From each frame to the next: x and y in its heading [m], and the heading's change [rad]."""
+    headings, step = rotations.heading(qpos[:, 3:7]), np.diff(qpos[:, :2], axis=0)
+    cosine, sine = np.cos(headings[:-1]), np.sin(headings[:-1])
+    x, y = step.T
+    return np.stack([cosine * x + sine * y, cosine * y - sine * x, wrap(np.diff(headings))], 1)
