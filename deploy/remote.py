@@ -43,8 +43,9 @@ def decode_remote(packet: bytes) -> Remote:
     sticks = np.array([lx, ly, rx, ry])
     if not np.isfinite(sticks).all():
         return AT_REST
+    lx, ly, rx, ry = np.clip(sticks, -1, 1).tolist()
     pressed = frozenset(name for place, name in enumerate(BUTTONS) if bits >> place & 1)
-    return Remote(*(float(value) for value in np.clip(sticks, -1, 1)), pressed)
+    return Remote(lx, ly, rx, ry, pressed)
 
 
 def encode_remote(remote: Remote) -> bytes:

@@ -26,7 +26,7 @@ def planner_index(corpus: Corpus, path: Path, *, hme_id: str | None = None, ever
     if there is not None and there.every == every and all(there.about.get(k) == v for k, v in about.items()):
         return there, False
     clusters = None if space is None else read_clusters(space)
-    return build_index(path, _motions(corpus, clusters), every=every, about=about), True
+    return build_index(path, motions_of(corpus, clusters), every=every, about=about), True
 
 
 def _opened(path: Path) -> Index | None:
@@ -51,7 +51,7 @@ def _clusters(corpus: Corpus, hme_id: str | None) -> tuple[Space | None, str | N
         return None, None
 
 
-def _motions(corpus: Corpus, clusters: np.ndarray | None) -> Iterator[Motion]:
+def motions_of(corpus: Corpus, clusters: np.ndarray | None = None) -> Iterator[Motion]:
     """Segments that follow each other without a gap, and are of the same styles, as one motion."""
     labels = corpus.of_clips("label").fill_null("").to_list()
     rows = corpus.kept.with_row_index("number").sort("clip", "start")

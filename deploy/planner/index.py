@@ -105,7 +105,7 @@ class Index:
     def open(cls, path: Path) -> Index:
         """Raises `MotionloomError` where the folder is no index, or not as it was written."""
         about = _read_about(path)
-        arrays = {name: _read_array(path, name, about["files"]) for name in ARRAYS}
+        arrays: dict[str, Any] = {name: _read_array(path, name, about["files"]) for name in ARRAYS}
         index = cls(about, **arrays)
         _check(path, index)
         return index
@@ -158,7 +158,7 @@ def _features(motions: list[Motion], every: int) -> Iterator[Float[np.ndarray, "
     for number, (qpos, _) in enumerate(motions):
         batch.append(qpos)
         if sum(map(len, batch)) >= BATCH or number == len(motions) - 1:
-            starts = np.cumsum([0, *map(len, batch)])[:-1]
+            starts = np.cumsum([0, *map(len, batch)])[:-1].tolist()
             rows = [np.arange(start, start + len(part), every) for start, part in zip(starts, batch, strict=True)]
             yield features(np.concatenate(batch), np.concatenate(rows), starts)
             batch = []

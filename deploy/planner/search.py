@@ -38,7 +38,7 @@ class Boxes:
 
     def holding(self, allowed: Bool[np.ndarray, " R"]) -> Bool[np.ndarray, " L"]:
         """Which boxes hold such a row."""
-        return allowed[self.order].reshape(-1, LEAF).any(1)
+        return np.asarray(allowed[self.order].reshape(-1, LEAF).any(1))
 
     def nearest(
         self,

@@ -5,6 +5,8 @@ With the offset j₀ = x₀ − goal and the rate y: x(t) = goal + (j₀ + (v₀
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 
@@ -12,7 +14,7 @@ from corpus import rotations
 
 HALF = 1.6783469900166605
 """Where (1 + u)·exp(−u) is a half."""
-Number = float | Float[np.ndarray, "..."]
+Number = Any  # a float or an array
 
 
 def rate(half_life_s: float) -> float:
