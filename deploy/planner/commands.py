@@ -52,20 +52,20 @@ class Limits:
     """To the side, of sticks and keys [m/s]."""
     turn_rate: float = 1.5
     """[rad/s]"""
+    height: tuple[float, float] = (0.1, 1.0)
+    """Of the pelvis [m]."""
     dead_zone: float = 0.1
     """Sticks nearer to their middle than this share count as let go."""
 
 
 def sane(command: Command, limits: Limits = Limits()) -> Command:
     """The command within the limits; what is not a finite number counts as not said."""
-    x, y = (value if _finite(value) else 0.0 for value in command.velocity)
-    if not all(map(_finite, command.velocity)):
-        x = y = 0.0
-    fast = math.hypot(x, y) / limits.speed
+    x, y = command.velocity if all(map(_finite, command.velocity)) else (0.0, 0.0)
+    fast, (low, high) = math.hypot(x, y) / limits.speed, limits.height
     if fast > 1:
         x, y = x / fast, y / fast
     facing = None if command.facing is None or not _finite(command.facing) else math.remainder(command.facing, math.tau)
-    height = None if command.height is None or not _finite(command.height) else command.height
+    height = None if command.height is None or not _finite(command.height) else min(max(command.height, low), high)
     return replace(command, velocity=(x, y), facing=facing, height=height)
 
 

@@ -65,7 +65,7 @@ def features(
     """
     qpos = np.asarray(qpos, np.float64)
     motion = np.searchsorted(starts, rows, "right") - 1
-    first, last = np.asarray(starts)[motion], np.append(starts[1:], len(qpos))[motion] - 1
+    first, last = np.asarray(starts)[motion], np.array([*starts[1:], len(qpos)])[motion] - 1
     near = np.stack([np.maximum(rows - 1, first), rows, np.minimum(rows + 1, last)])
     limbs = forward_kinematics(G1, qpos[near.ravel()])[0][:, BODIES].reshape(3, len(rows), 4, 3)
     now, heading = qpos[rows], rotations.heading(qpos[rows, 3:7])

@@ -1,6 +1,6 @@
 """The motions that a planner draws from, in a folder of their own: frames, features of every few of them, and styles.
 
-The folder is whole wherever it exists, its files are mapped, and a hash tells whether they are as they were written.
+The folder is whole wherever it exists, its frames are mapped, and a hash tells whether they are as they were written.
 """
 
 from __future__ import annotations
@@ -203,7 +203,8 @@ def _read_array(path: Path, name: str, files: dict[str, str]) -> np.ndarray:
     try:
         if _digest(file) != files.get(name):
             raise ValueError("other bytes than were written")
-        return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+        # What every search goes through lies in memory: a mapped page costs a fault when it is first touched.
+        return np.asarray(np.load(file, mmap_mode="r" if name == "qpos" else None, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise MotionloomError(f"{file} is damaged ({error}): build the index again.") from None
 

@@ -1,7 +1,7 @@
 """Motion matching: every 100 ms look for the frame of a corpus from which the motion goes on most nearly as commanded, and jump
 there if that is clearly better than going on.
 
-What is asked for is a way for the next second: springs draw velocity and facing towards the command. Between jumps the corpus's
+What is asked for is a way for the next second: springs draw velocity and heading towards the command. Between jumps the corpus's
 motion is played, its way bent a little towards the command; jumps are blended by springs on offsets, so that positions and
 velocities go on without a step.
 """
@@ -9,6 +9,7 @@ velocities go on without a step.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -19,11 +20,13 @@ from corpus.motion import CORPUS_FPS
 from deploy.planner import springs
 from deploy.planner.blend import CLEARANCE, JOINTS, TILT, TURNING, WAY, Blend, between, lean
 from deploy.planner.commands import STAND, Command, Limits, sane
-from deploy.planner.features import AHEAD, COLUMNS, WIDTH, wrap
+from deploy.planner.features import AHEAD, COLUMNS, HORIZON, WIDTH, wrap
 from deploy.planner.index import Index
 from deploy.planner.outline import lowest
 
 DT = 1 / CORPUS_FPS
+LEAST_POSE = 0.1
+"""What the posture counts at least."""
 SETTLED = AHEAD[1]
 """Frames over which the speed of a motion is taken: about a step of walking."""
 
@@ -35,23 +38,30 @@ class PlanOptions:
     velocity_half_life_s: float = 0.2
     """Of the way from one commanded velocity to the next."""
     facing_half_life_s: float = 0.25
-    """Likewise of the heading."""
+    """Likewise of the heading, which besides turns no faster than `Limits.turn_rate`."""
     blend_half_life_s: float = 0.12
-    """Of what is left of a motion after a jump; longer where joints would be faster than `blend_speed`."""
+    """Of what is left of a motion after a jump; longer where the next two ask for it."""
     blend_speed: float = 3.0
     """How fast a blend alone may move a joint [rad/s]."""
+    blend_acceleration: float = 200.0
+    """How suddenly it may start to [rad/s²]."""
+    longest_blend_s: float = 0.4
+    """The longest half-life, for jumps to quite another posture."""
     gain: float = 0.8
     """A jump must cost at most this share of going on; nearer to 1 jumps more often."""
     margin: float = 0.03
     """By how much it must be cheaper besides: less, and a robot that stands starts to fidget."""
-    warp: float = 0.2
+    warp: float = 0.1
     """How far the way may be bent: the change of velocity as a share of the motion's own speed."""
-    turn_warp: float = 0.8
+    turn_warp: float = 0.4
     """How fast the heading may be turned beside the motion's own turning, in a motion of 1 m/s [rad/s]."""
-    still_speed: float = 0.2
-    """Slower is standing. Where a corpus holds no such motion, a frame is held instead [m/s]."""
-    patience: int = 8
-    """After how many searches that found none: motions that come to a stop take their time."""
+    still_speed: float = 0.12
+    """Slower is standing; and farther than this from what is wanted is astray [m/s]."""
+    insistence: float = 0.8
+    """What the posture counts after each search whose motion goes astray, as a share of what it counted before: where nothing fits
+    both, the command wins after a second or so."""
+    patience: int = 10
+    """After how many such searches a robot that should stand holds a frame: the corpus holds nobody who stands."""
 
 
 class Planner:
@@ -61,10 +71,10 @@ class Planner:
         self.index, self.options, self.limits = index, options, limits
         self.jumps = 0
         self.place, self.heading = np.zeros(2), 0.0
-        self.velocity, self.acceleration = np.zeros(2), np.zeros(2)  # as asked for, in the world
-        self.facing, self.facing_rate = 0.0, 0.0
+        self.velocity, self.acceleration = np.zeros(2), np.zeros(2)  # as asked for, in the commanded facing
+        self.aim = 0.0
         self.bent = np.zeros(3)  # of the way and of turning, in the heading's frame
-        self.held, self.restless = False, 0
+        self.held, self.astray = False, 0
         self.blend = Blend.none(options.blend_half_life_s)
         self.row, _ = self._search(self._still(int(index.order[0])), self._weights(STAND), STAND)
         self.shown = self.shown_before = self._at(index.qpos[index.frame_of(self.row)])
@@ -75,43 +85,37 @@ class Planner:
         command = sane(command, self.limits)
         self._steer(command)
         self._choose(command)
-        return self._play(command)
+        return self._play()
 
     # --- what is asked for
 
     def _steer(self, command: Command) -> None:
-        """Let velocity and facing follow the command for one block."""
-        time_s = self.index.every * DT
-        goal = np.array(command.velocity)
-        _, velocity, acceleration = springs.drive(
-            np.zeros(2), self.velocity, self.acceleration, goal, self.options.velocity_half_life_s, time_s
-        )
-        self.velocity, self.acceleration = np.asarray(velocity), np.asarray(acceleration)
-        offset = float(wrap(self.facing - self._facing_goal(command)))
-        offset, rate = springs.spring(offset, self.facing_rate, 0.0, self.options.facing_half_life_s, time_s)
-        self.facing, self.facing_rate = float(offset) + self._facing_goal(command), float(rate)
+        """Let the velocity follow the command for one block, and see which way to go for the next second.
 
-    def _facing_goal(self, command: Command) -> float:
+        It turns from where it faces now, no faster than it may, and the way turns with it: who is told to go back walks round.
+        """
+        options, (x, y) = self.options, command.velocity
         if command.facing is not None:
-            return command.facing
-        x, y = command.velocity
-        return float(np.arctan2(y, x)) if np.hypot(x, y) > 0.1 else self.facing
+            self.aim = command.facing
+        elif np.hypot(x, y) > 0.1:
+            self.aim = float(np.arctan2(y, x))
+        goal = np.array(_turned(x, y, -self.aim))
+        times = DT * np.arange(self.index.every, HORIZON + 1, self.index.every)
+        state = self.velocity, self.acceleration, goal, options.velocity_half_life_s
+        _, velocities, _ = springs.drive(np.zeros(2), *state, times[:, None])
+        _, velocity, acceleration = springs.drive(np.zeros(2), *state, times[0])
+        left = float(wrap(self.aim - self.heading))
+        gone = left - springs.spring(left, 0.0, 0.0, options.facing_half_life_s, times)[0]
+        change = np.clip(gone, -self.limits.turn_rate * times, self.limits.turn_rate * times)
+        steps = np.stack(_turned(*np.asarray(velocities).T, change), 1) * times[0]
+        self.velocity, self.acceleration = np.asarray(velocity), np.asarray(acceleration)
+        self.times, self.path, self.change = times, np.cumsum(steps, 0), change
 
     def _wanted(self, command: Command) -> Float[np.ndarray, " D"]:
-        """The commanded columns of a row that goes where it should; the others are 0."""
-        times, raw = np.array(AHEAD) * DT, self.index.mean.astype(np.float64)
-        goal, options = np.array(command.velocity), self.options
-        column = times[:, None]
-        path, *_ = springs.drive(
-            np.zeros(2), self.velocity, self.acceleration, goal, options.velocity_half_life_s, column
-        )
-        cosine, sine = np.cos(self.heading), np.sin(self.heading)
-        raw[COLUMNS["path"]] = (np.asarray(path) @ np.array([[cosine, -sine], [sine, cosine]])).ravel()
-        aim = self._facing_goal(command)
-        turn, _ = springs.spring(
-            float(wrap(self.facing - aim)), self.facing_rate, 0.0, options.facing_half_life_s, times
-        )
-        change = wrap(turn + aim - self.heading)
+        """The commanded columns of a row that goes where it should; the others are the mean."""
+        raw, ahead = self.index.mean.astype(np.float64), np.array(AHEAD) * DT
+        raw[COLUMNS["path"]] = np.stack([np.interp(ahead, self.times, part) for part in self.path.T], 1).ravel()
+        change = np.interp(ahead, self.times, self.change)
         raw[COLUMNS["facing"]] = np.stack([np.cos(change), np.sin(change)], -1).ravel()
         raw[COLUMNS["height_ahead"]] = self.index.about["upright"] if command.height is None else command.height
         raw[COLUMNS["stir"]] = 0.0
@@ -130,11 +134,13 @@ class Planner:
 
     def _choose(self, command: Command) -> None:
         """Go on, jump, or hold."""
+        if self.held and not any(command.velocity) and command.style is None and command.height is None:
+            return
         wanted, weight, row = self._wanted(command), self._weights(command), self.row
         pose = self.index.block_columns["pose"]
+        self.astray = self.astray + 1 if self._goes_astray(command) else 0
+        weight[pose] *= max(self.options.insistence**self.astray, LEAST_POSE)
         query = np.where(pose, self.index.features[row], wanted).astype(np.float32)
-        if self.held and not any(command.velocity) and command.style is None:
-            return
         if self.held or not self._may_go_on(row, command):
             best, _ = self._search(query, weight, command)
             self._jump(best)
@@ -144,17 +150,22 @@ class Planner:
             best, _ = self._search(query, weight, command, bound)
             if best >= 0 and not self._next_to(best):
                 self._jump(best)
-        self._stand(command)
+        if self.astray > self.options.patience and not any(command.velocity) and command.style is None:
+            self._hold(command)
 
-    def _stand(self, command: Command) -> None:
-        """Where standing is asked for, and for long only motions were found that go somewhere, hold the stillest frame."""
-        slow = self.options.still_speed
-        moving = np.hypot(*self._way_ahead()[:2]) > slow
-        self.restless = self.restless + 1 if moving and not any(command.velocity) and command.style is None else 0
-        if self.restless > self.options.patience:
-            best, _ = self._search(self._still(self.row), self._weights(command), command)
-            self._jump(best)
-            self.held, self.restless = bool(np.hypot(*self._way_ahead()[:2]) > slow), 0
+    def _goes_astray(self, command: Command) -> bool:
+        """Whether what is played goes elsewhere than it should, or at another height."""
+        wanted = self._wanted_way()
+        off = np.hypot(*(self._way_ahead()[:2] - wanted))
+        height = self.index.qpos[self.index.frame_of(self.row), 2]
+        too_high = command.height is not None and abs(height - command.height) > 0.08
+        return bool(off > self.options.still_speed + 0.1 * np.hypot(*wanted) or too_high)
+
+    def _hold(self, command: Command) -> None:
+        """Stand as still as the corpus lets it: where even that motion goes somewhere, hold its frame."""
+        best, _ = self._search(self._still(self.row), self._weights(command), command)
+        self._jump(best)
+        self.held = bool(np.hypot(*self._way_ahead()[:2]) > self.options.still_speed)
 
     def _still(self, row: int) -> Float[np.ndarray, " D"]:
         """A frame like that of the row, which neither moves nor is about to."""
@@ -201,24 +212,25 @@ class Planner:
         clear = floor[1] - floor[2]
         sink = (floor[1] - floor[0] - floor[3] + floor[2]) / DT
         way = self.moved - self.bent - _steps(np.stack([here, there]))[0] / DT
-        largest = float(np.abs(offset).max())
-        half_life_s = springs.half_life_for(largest, self.options.blend_speed, self.options.blend_half_life_s)
+        options = self.options
+        half_life_s = springs.half_life_for(
+            offset, rate, speed=options.blend_speed, acceleration=options.blend_acceleration,
+            shortest_s=options.blend_half_life_s, longest_s=options.longest_blend_s,
+        )  # fmt: skip
         self.blend = Blend(
             np.concatenate([offset, [clear], way]), np.concatenate([rate, [sink], np.zeros(3)]), half_life_s
         )
-        self.row, self.held = row, False
+        self.row, self.held, self.astray = row, False, 0
 
     # --- playing it
 
-    def _play(self, command: Command) -> Float[np.ndarray, "T 36"]:
+    def _play(self) -> Float[np.ndarray, "T 36"]:
         every, frame = self.index.every, self.index.frame_of(self.row)
         times = DT * np.arange(1, every + 1)
         ahead = np.full(every + 1, frame) if self.held else np.arange(frame, frame + every + 1)
         source = np.asarray(self.index.qpos[ahead], np.float64)
         offset, rate = self.blend.after(times)
-        bent, _ = springs.spring(
-            self.bent, np.zeros(3), self._bend(command), self.options.blend_half_life_s, times[:, None]
-        )
+        bent, _ = springs.spring(self.bent, np.zeros(3), self._bend(), self.options.blend_half_life_s, times[:, None])
         moved = _steps(source) / DT + np.concatenate([offset[:, WAY], offset[:, TURNING]], 1) + np.asarray(bent)
         made = self._compose(source[1:], offset, moved)
         self.blend = Blend(offset[-1], rate[-1], self.blend.half_life_s)
@@ -252,17 +264,20 @@ class Planner:
             joints[number] = last = np.clip(frame, last - most, last + most)
         return joints
 
-    def _bend(self, command: Command) -> Float[np.ndarray, " 3"]:
+    def _bend(self) -> Float[np.ndarray, " 3"]:
         """How the motion's way and turning are to be changed, as far as may be."""
         own, seconds = self._way_ahead(), SETTLED * DT
         speed = float(np.hypot(*own[:2]))
-        wanted = self.velocity + (np.array(command.velocity) - self.velocity) / 2
-        back = np.exp(-1j * self.heading) * (wanted[0] + 1j * wanted[1])
-        way = np.array([back.real, back.imag]) - own[:2]
+        way = self._wanted_way() - own[:2]
         way *= min(1.0, self.options.warp * speed / max(float(np.hypot(*way)), 1e-9))
-        turning = float(wrap(self.facing + self.facing_rate * seconds - self.heading)) / seconds - own[2]
+        turning = float(np.interp(seconds, self.times, self.change)) / seconds - own[2]
         most = self.options.turn_warp * min(1.0, speed)
         return np.array([*way, np.clip(turning, -most, most)])
+
+    def _wanted_way(self) -> Float[np.ndarray, " 2"]:
+        """Mean velocity that is asked for, over the same time."""
+        seconds = SETTLED * DT
+        return np.array([np.interp(seconds, self.times, part) for part in self.path.T]) / seconds
 
     def _way_ahead(self) -> Float[np.ndarray, " 3"]:
         """Mean velocity of the motion from here, in its heading [m/s], and its turning [rad/s]."""
@@ -277,6 +292,12 @@ class Planner:
         made = np.asarray(qpos, np.float64).copy()
         made[:2], made[3:7] = self.place, rotations.multiply(rotations.about_z(np.array(self.heading)), lean(made[3:7]))
         return made
+
+
+def _turned(x: Any, y: Any, angle: Any) -> tuple[Any, Any]:
+    """A vector on the ground, turned."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return cosine * x - sine * y, sine * x + cosine * y
 
 
 def _steps(qpos: Float[np.ndarray, "T 36"]) -> Float[np.ndarray, "T-1 3"]:

@@ -62,7 +62,19 @@ def spring_rotation(
     return rotations.multiply(rotations.from_rotation_vector(offset), goal), turning
 
 
-def half_life_for(offset: float, speed: float, shortest_s: float) -> float:
-    """The half-life at which a spring lets go of an offset without getting faster than `speed`, as long as it starts from rest."""
-    # From rest the speed is at most offset·y / e.
-    return max(shortest_s, HALF * abs(offset) / (np.e * speed))
+def half_life_for(
+    offset: Float[np.ndarray, " N"],
+    rate_of_it: Float[np.ndarray, " N"],
+    *,
+    speed: float,
+    acceleration: float,
+    shortest_s: float,
+    longest_s: float,
+) -> float:
+    """The half-life, between the two given, at which springs let go of offsets without getting faster than `speed` where they start
+    from rest, nor starting with more than `acceleration`."""
+    offset, rate_of_it = np.abs(offset), np.abs(rate_of_it)
+    # From rest the speed is at most offset·y / e; the acceleration starts with offset·y² + 2·rate·y.
+    by_speed = np.e * speed / np.maximum(offset, 1e-9)
+    by_force = acceleration / (rate_of_it + np.sqrt(rate_of_it**2 + acceleration * offset) + 1e-9)
+    return float(np.clip(HALF / np.minimum(by_speed, by_force).min(), shortest_s, longest_s))
