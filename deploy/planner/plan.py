@@ -9,22 +9,22 @@ velocities go on without a step.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from corpus import rotations
 from corpus.g1 import G1
-from corpus.motion import CORPUS_FPS
 from deploy.planner import springs
+from deploy.planner.aim import DT, Aim, Way
 from deploy.planner.blend import CLEARANCE, JOINTS, TILT, TURNING, WAY, Blend, between, lean
 from deploy.planner.commands import STAND, Command, Limits, sane
-from deploy.planner.features import AHEAD, COLUMNS, HORIZON, WIDTH, wrap
+from deploy.planner.features import AHEAD, COLUMNS, WIDTH, wrap
 from deploy.planner.index import Index
 from deploy.planner.outline import lowest
 
-DT = 1 / CORPUS_FPS
+ABOUT = 0.1
+"""Heights of the pelvis that differ by less count as the same [m]."""
 LEAST_POSE = 0.1
 """What the posture counts at least."""
 SETTLED = AHEAD[1]
@@ -71,8 +71,10 @@ class Planner:
         self.index, self.options, self.limits = index, options, limits
         self.jumps = 0
         self.place, self.heading = np.zeros(2), 0.0
-        self.velocity, self.acceleration = np.zeros(2), np.zeros(2)  # as asked for, in the commanded facing
-        self.aim = 0.0
+        self.aim = Aim(
+            velocity_half_life_s=options.velocity_half_life_s, facing_half_life_s=options.facing_half_life_s,
+            turn_rate=limits.turn_rate, every=index.every,
+        )  # fmt: skip
         self.bent = np.zeros(3)  # of the way and of turning, in the heading's frame
         self.held, self.astray = False, 0
         self.blend = Blend.none(options.blend_half_life_s)
@@ -83,39 +85,16 @@ class Planner:
     def advance(self, command: Command) -> Float[np.ndarray, "T 36"]:
         """The next `Index.every` frames."""
         command = sane(command, self.limits)
-        self._steer(command)
-        self._choose(command)
-        return self._play()
+        way = self.aim.follow(command, self.heading)
+        self._choose(command, way)
+        return self._play(way)
 
     # --- what is asked for
 
-    def _steer(self, command: Command) -> None:
-        """Let the velocity follow the command for one block, and see which way to go for the next second.
-
-        It turns from where it faces now, no faster than it may, and the way turns with it: who is told to go back walks round.
-        """
-        options, (x, y) = self.options, command.velocity
-        if command.facing is not None:
-            self.aim = command.facing
-        elif np.hypot(x, y) > 0.1:
-            self.aim = float(np.arctan2(y, x))
-        goal = np.array(_turned(x, y, -self.aim))
-        times = DT * np.arange(self.index.every, HORIZON + 1, self.index.every)
-        state = self.velocity, self.acceleration, goal, options.velocity_half_life_s
-        _, velocities, _ = springs.drive(np.zeros(2), *state, times[:, None])
-        _, velocity, acceleration = springs.drive(np.zeros(2), *state, times[0])
-        left = float(wrap(self.aim - self.heading))
-        gone = left - springs.spring(left, 0.0, 0.0, options.facing_half_life_s, times)[0]
-        change = np.clip(gone, -self.limits.turn_rate * times, self.limits.turn_rate * times)
-        steps = np.stack(_turned(*np.asarray(velocities).T, change), 1) * times[0]
-        self.velocity, self.acceleration = np.asarray(velocity), np.asarray(acceleration)
-        self.times, self.path, self.change = times, np.cumsum(steps, 0), change
-
-    def _wanted(self, command: Command) -> Float[np.ndarray, " D"]:
+    def _wanted(self, command: Command, way: Way) -> Float[np.ndarray, " D"]:
         """The commanded columns of a row that goes where it should; the others are the mean."""
-        raw, ahead = self.index.mean.astype(np.float64), np.array(AHEAD) * DT
-        raw[COLUMNS["path"]] = np.stack([np.interp(ahead, self.times, part) for part in self.path.T], 1).ravel()
-        change = np.interp(ahead, self.times, self.change)
+        raw, (path, change) = self.index.mean.astype(np.float64), way.ahead()
+        raw[COLUMNS["path"]] = path.ravel()
         raw[COLUMNS["facing"]] = np.stack([np.cos(change), np.sin(change)], -1).ravel()
         raw[COLUMNS["height_ahead"]] = self.index.about["upright"] if command.height is None else command.height
         raw[COLUMNS["stir"]] = 0.0
@@ -132,13 +111,14 @@ class Planner:
 
     # --- where to go on
 
-    def _choose(self, command: Command) -> None:
+    def _choose(self, command: Command, way: Way) -> None:
         """Go on, jump, or hold."""
         if self.held and not any(command.velocity) and command.style is None and command.height is None:
             return
-        wanted, weight, row = self._wanted(command), self._weights(command), self.row
+        wanted, weight, row = self._wanted(command, way), self._weights(command), self.row
         pose = self.index.block_columns["pose"]
-        self.astray = self.astray + 1 if self._goes_astray(command) else 0
+        astray, elsewhere = self._goes_astray(command, way)
+        self.astray = self.astray + 1 if astray else 0
         weight[pose] *= max(self.options.insistence**self.astray, LEAST_POSE)
         query = np.where(pose, self.index.features[row], wanted).astype(np.float32)
         if self.held or not self._may_go_on(row, command):
@@ -150,16 +130,16 @@ class Planner:
             best, _ = self._search(query, weight, command, bound)
             if best >= 0 and not self._next_to(best):
                 self._jump(best)
-        if self.astray > self.options.patience and not any(command.velocity) and command.style is None:
+        if elsewhere and self.astray > self.options.patience and not any(command.velocity) and command.style is None:
             self._hold(command)
 
-    def _goes_astray(self, command: Command) -> bool:
-        """Whether what is played goes elsewhere than it should, or at another height."""
-        wanted = self._wanted_way()
-        off = np.hypot(*(self._way_ahead()[:2] - wanted))
+    def _goes_astray(self, command: Command, way: Way) -> tuple[bool, bool]:
+        """Whether what is played goes elsewhere than it should, or is at another height; and whether it goes elsewhere."""
+        wanted = way.mean(SETTLED * DT)
+        off = np.hypot(*(self._way_ahead() - wanted)[:2])
+        elsewhere = bool(off > self.options.still_speed + 0.1 * np.hypot(*wanted[:2]))
         height = self.index.qpos[self.index.frame_of(self.row), 2]
-        too_high = command.height is not None and abs(height - command.height) > 0.08
-        return bool(off > self.options.still_speed + 0.1 * np.hypot(*wanted) or too_high)
+        return elsewhere or (command.height is not None and abs(height - command.height) > ABOUT), elsewhere
 
     def _hold(self, command: Command) -> None:
         """Stand as still as the corpus lets it: where even that motion goes somewhere, hold its frame."""
@@ -224,13 +204,15 @@ class Planner:
 
     # --- playing it
 
-    def _play(self) -> Float[np.ndarray, "T 36"]:
+    def _play(self, way: Way) -> Float[np.ndarray, "T 36"]:
         every, frame = self.index.every, self.index.frame_of(self.row)
         times = DT * np.arange(1, every + 1)
         ahead = np.full(every + 1, frame) if self.held else np.arange(frame, frame + every + 1)
         source = np.asarray(self.index.qpos[ahead], np.float64)
         offset, rate = self.blend.after(times)
-        bent, _ = springs.spring(self.bent, np.zeros(3), self._bend(), self.options.blend_half_life_s, times[:, None])
+        bent, _ = springs.spring(
+            self.bent, np.zeros(3), self._bend(way), self.options.blend_half_life_s, times[:, None]
+        )
         moved = _steps(source) / DT + np.concatenate([offset[:, WAY], offset[:, TURNING]], 1) + np.asarray(bent)
         made = self._compose(source[1:], offset, moved)
         self.blend = Blend(offset[-1], rate[-1], self.blend.half_life_s)
@@ -264,20 +246,14 @@ class Planner:
             joints[number] = last = np.clip(frame, last - most, last + most)
         return joints
 
-    def _bend(self) -> Float[np.ndarray, " 3"]:
+    def _bend(self, way: Way) -> Float[np.ndarray, " 3"]:
         """How the motion's way and turning are to be changed, as far as may be."""
-        own, seconds = self._way_ahead(), SETTLED * DT
-        speed = float(np.hypot(*own[:2]))
-        way = self._wanted_way() - own[:2]
-        way *= min(1.0, self.options.warp * speed / max(float(np.hypot(*way)), 1e-9))
-        turning = float(np.interp(seconds, self.times, self.change)) / seconds - own[2]
+        own = self._way_ahead()
+        speed, missing = float(np.hypot(*own[:2])), way.mean(SETTLED * DT) - own
+        missing[:2] *= min(1.0, self.options.warp * speed / max(float(np.hypot(*missing[:2])), 1e-9))
         most = self.options.turn_warp * min(1.0, speed)
-        return np.array([*way, np.clip(turning, -most, most)])
-
-    def _wanted_way(self) -> Float[np.ndarray, " 2"]:
-        """Mean velocity that is asked for, over the same time."""
-        seconds = SETTLED * DT
-        return np.array([np.interp(seconds, self.times, part) for part in self.path.T]) / seconds
+        missing[2] = np.clip(missing[2], -most, most)
+        return missing
 
     def _way_ahead(self) -> Float[np.ndarray, " 3"]:
         """Mean velocity of the motion from here, in its heading [m/s], and its turning [rad/s]."""
@@ -292,12 +268,6 @@ class Planner:
         made = np.asarray(qpos, np.float64).copy()
         made[:2], made[3:7] = self.place, rotations.multiply(rotations.about_z(np.array(self.heading)), lean(made[3:7]))
         return made
-
-
-def _turned(x: Any, y: Any, angle: Any) -> tuple[Any, Any]:
-    """A vector on the ground, turned."""
-    cosine, sine = np.cos(angle), np.sin(angle)
-    return cosine * x - sine * y, sine * x + cosine * y
 
 
 def _steps(qpos: Float[np.ndarray, "T 36"]) -> Float[np.ndarray, "T-1 3"]:
