@@ -29,16 +29,19 @@ from corpus.g1 import G1
 from corpus.motion import CORPUS_FPS, RobotMotion
 from corpus.quality import measure as quality
 from corpus.resample import resample
-from corpus.sources.synthetic_moves import robot_motion
+from corpus.sources.synthetic_moves import human_motion
 from deploy.planner.commands import Command
 from deploy.planner.features import wrap
 from deploy.planner.index import Index, Motion, build_index
 from deploy.planner.plan import Planner
 from deploy.planner.source import PlannedSource
 from pipelines.planner_index import motions_of
+from retarget.retarget import retarget
 
 SPEEDS = (1.0, 0.8, 1.25, 0.9, 1.1, 0.85, 1.18, 0.95, 1.05, 0.75, 1.33)
 """How many times as fast motions are shown, one after another until the hours are full."""
+FORMULA = {"walk": 8, "turn": 8, "squat": 2, "reach": 4}
+"""Moves by formula, and how many of each."""
 HOLD_S = 3.0
 """Between commands; the last third counts as settled."""
 GROUND_SPEEDS = (0.0, 1.3)
@@ -162,10 +165,9 @@ def _originals(motions: Path, corpus: Path | None) -> list[Motion]:
     if motions.exists():
         with workplace(motions) as work:
             return [(np.array(qpos), styles) for qpos, styles in motions_of(built(work / "bvh", work / "corpus"))]
-    kinds = {"walk": 24, "turn": 12, "squat": 4, "reach": 4}
     return [
-        (robot_motion(kind, seed=seed, seconds=20.0).qpos, (kind,))
-        for kind, count in kinds.items()
+        (retarget(human_motion(kind, seed=seed, seconds=12.0)).motion.qpos, (kind,))
+        for kind, count in FORMULA.items()
         for seed in range(count)
     ]
 
