@@ -33,7 +33,6 @@ from corpus.sources.synthetic_moves import human_motion
 from deploy.planner.commands import Command
 from deploy.planner.features import wrap
 from deploy.planner.index import Index, Motion, build_index
-from deploy.planner.plan import Planner
 from deploy.planner.source import PlannedSource
 from pipelines.planner_index import motions_of
 from retarget.retarget import retarget
@@ -87,8 +86,9 @@ def measure(
 
 
 def _walked(index: Index, minutes: float, rng: np.random.Generator) -> dict[str, float]:
-    planner, walk = Planner(index), RandomWalk(rng)
-    source, wall, cpu = PlannedSource(planner, walk), [], []
+    walk = RandomWalk(rng)
+    source = PlannedSource(index, walk)
+    planner, wall, cpu = source.planner, [], []
     shown, rows = [], set()
     for frame in range(round(minutes * 60 * CORPUS_FPS)):
         row, began = planner.row, (time.perf_counter(), time.process_time())

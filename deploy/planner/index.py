@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from corpus import rotations
 from corpus.durable import sync
 from corpus.errors import MotionloomError
 from deploy.planner.features import COLUMNS, HORIZON, POSE, WIDTH, features, scales
-from deploy.planner.search import HEAD, Boxes, arrange, principal_axes
+from deploy.planner.search import HEAD, LEAF, Boxes, arrange, principal_axes
 
 FORMAT = 1
 SHORTEST = 25
@@ -107,7 +108,12 @@ class Index:
         about = _read_about(path)
         arrays: dict[str, Any] = {name: _read_array(path, name, about["files"]) for name in ARRAYS}
         index = cls(about, **arrays)
-        _check(path, index)
+        try:
+            sound = _is_sound(index)
+        except (KeyError, TypeError, ValueError, IndexError):
+            sound = False
+        if not sound:
+            raise MotionloomError(f"{path} does not hold what an index holds: build it again.")
         return index
 
 
@@ -116,7 +122,7 @@ ARRAYS = ("qpos", "motions", "styles", "features", "mean", "factor", "basis", "o
 
 def build_index(path: Path, motions: Iterable[Motion], *, every: int = 5, about: dict[str, Any] | None = None) -> Index:
     """Write the index of these motions, in the place of one that is there."""
-    kept = [(np.asarray(qpos, np.float32), styles) for qpos, styles in motions if len(qpos) >= SHORTEST]
+    kept = [(_whole_turns(qpos), styles) for qpos, styles in motions if len(qpos) >= SHORTEST]
     if not kept:
         raise MotionloomError(f"No motion of {SHORTEST} frames or more to plan with.")
     frames = np.array([len(qpos) for qpos, _ in kept])
@@ -144,6 +150,13 @@ def build_index(path: Path, motions: Iterable[Motion], *, every: int = 5, about:
     upright = float(np.percentile(raw[:, COLUMNS["height"]], 80))
     _write(path, arrays, {**(about or {}), "every": every, "upright": upright, "styles": names})
     return Index.open(path)
+
+
+def _whole_turns(qpos: Float[np.ndarray, "T 36"]) -> Float[np.ndarray, "T 36"]:
+    """With quaternions of length 1, in single precision."""
+    qpos = np.array(qpos, np.float32)
+    qpos[:, 3:7] = rotations.normalise(qpos[:, 3:7])
+    return qpos
 
 
 def _usable(frames: int, every: int) -> Bool[np.ndarray, " R"]:
@@ -209,27 +222,29 @@ def _read_array(path: Path, name: str, files: dict[str, str]) -> np.ndarray:
         raise MotionloomError(f"{file} is damaged ({error}): build the index again.") from None
 
 
-def _check(path: Path, index: Index) -> None:
-    """What the planner relies on, even where somebody has written the hashes anew."""
+def _is_sound(index: Index) -> bool:
+    """Whether the planner can rely on it, even where somebody has written the hashes anew."""
     start, frames = index.motions.T
-    rows, wide = len(index.features), (WIDTH, WIDTH)
-    sound = (
+    rows, square, upright = len(index.features), (WIDTH, WIDTH), index.about["upright"]
+    numbers = (index.qpos, index.features, index.head, index.mean, index.factor, index.basis)
+    return bool(
         index.every >= 1
+        and np.isfinite(upright)
+        and all(array.dtype == np.float32 and np.isfinite(array).all() for array in numbers)
+        and (index.motions.dtype, index.order.dtype, index.styles.dtype) == (np.int64, np.int32, np.bool_)
         and index.qpos.ndim == 2
         and index.qpos.shape[1] == 36
+        and (np.abs(np.linalg.norm(index.qpos[:, 3:7], axis=1) - 1) < 1e-3).all()
         and (frames >= SHORTEST).all()
         and (start == np.cumsum(frames) - frames).all()
         and frames.sum() == len(index.qpos)
         and index.features.shape == ((-(-frames // index.every)).sum(), WIDTH)
-        and (index.mean.shape, index.factor.shape, index.basis.shape) == (wide[:1], wide[:1], wide)
+        and (index.mean.shape, index.factor.shape, index.basis.shape) == (square[:1], square[:1], square)
         and index.styles.shape == (len(index.style_names), len(frames))
+        and len(index.order) % LEAF == 0 < len(index.order)
         and index.head.shape == (len(index.order), HEAD)
-        and len(index.order) > 0
         and 0 <= index.order.min() <= index.order.max() < rows
-        and all(np.isfinite(array).all() for array in (index.features, index.qpos, index.head))
     )
-    if not sound:
-        raise MotionloomError(f"{path} does not hold what an index holds: build it again.")
 
 
 def _digest(file: Path) -> str:

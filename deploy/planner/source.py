@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from corpus.motion import CORPUS_FPS, RobotMotion, velocity
-from deploy.planner.commands import Commander
-from deploy.planner.plan import Planner
+from deploy.planner.commands import Commander, Limits
+from deploy.planner.index import Index
+from deploy.planner.plan import Planner, PlanOptions
 from deploy.reference import Preview
 
 
@@ -17,9 +18,18 @@ class PlannedSource:
     trained on. The price is that a command shows after the preview, with frames (0, 1, 4, 10) after 0.2 to 0.32 s.
     """
 
-    def __init__(self, planner: Planner, commander: Commander, frames: tuple[int, ...] = (0, 1, 4, 10)):
-        self.name, self.planner, self.commander, self.frames = "planner", planner, commander, np.array(frames)
-        start = planner.shown
+    def __init__(
+        self,
+        index: Index,
+        commander: Commander,
+        frames: tuple[int, ...] = (0, 1, 4, 10),
+        *,
+        options: PlanOptions = PlanOptions(),
+        limits: Limits = Limits(),
+    ):
+        self.name, self.commander, self.frames = "planner", commander, np.array(frames)
+        self.planner = Planner(index, options, limits)
+        start = self.planner.shown
         self.qpos, self.velocity, self.now = np.stack([start, start]), np.zeros((1, 35)), 0
 
     def look(self, now_s: float) -> Preview:

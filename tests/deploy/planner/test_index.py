@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from strolling import stroll
 from corpus import rotations
 from corpus.errors import MotionloomError
 from deploy.planner.features import COLUMNS, HORIZON, features
-from deploy.planner.index import Index, _hash, build_index
+from deploy.planner.index import Index, _digest, _hash, build_index
 from deploy.planner.styles import describe
 
 
@@ -18,7 +17,7 @@ def test_what_is_written_is_what_is_read(index, tmp_path):
     walk, stand = stroll(0.9, seed=3), stroll(0.0, seed=4)
     built = build_index(tmp_path / "i", [(walk, ("walk", "cluster-1")), (stand, ())], about={"corpus": "x"})
     again = Index.open(tmp_path / "i")
-    np.testing.assert_array_equal(again.qpos, np.concatenate([walk, stand]).astype(np.float32))
+    np.testing.assert_allclose(again.qpos, np.concatenate([walk, stand]), atol=1e-6)
     np.testing.assert_array_equal(again.features, built.features)
     assert again.style_names == ("cluster-1", "walk") and again.about["corpus"] == "x"
     assert again.styles.tolist() == [[True, False], [True, False]]
@@ -116,23 +115,43 @@ def test_changed_facts_are_noticed(copy):
         Index.open(copy)
 
 
-def test_rows_beyond_the_motions_are_refused_though_hashes_fit(copy):
-    from deploy.planner.index import _digest
-
-    order = np.load(copy / "order.npy")
-    np.save(copy / "order.npy", order + 10_000)
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("order", lambda order: order + 10_000),
+        ("order", lambda order: order.astype(np.float64)),
+        ("order", lambda order: order[:-1]),
+        ("qpos", lambda qpos: qpos * 0),
+        ("features", lambda features: features * np.float32(np.nan)),
+        ("motions", lambda motions: motions + 1),
+        ("basis", lambda basis: basis[:5]),
+        ("motions", lambda motions: motions.ravel()),
+    ],
+)
+def test_nonsense_is_refused_though_hashes_fit(copy, name, change):
+    np.save(copy / f"{name}.npy", change(np.load(copy / f"{name}.npy")))
     about = json.loads((copy / "index.json").read_text())
-    del about["hash"]
-    about["files"]["order"] = _digest(copy / "order.npy")
-    (copy / "index.json").write_text(json.dumps({**about, "hash": _hash(about)}))
+    about["files"][name] = _digest(copy / f"{name}.npy")
+    seal(copy, about)
     with pytest.raises(MotionloomError, match="does not hold"):
         Index.open(copy)
+
+
+@pytest.mark.parametrize("change", [{"every": "x"}, {"every": 0}, {"upright": None}, {"styles": 3}, {"styles": []}])
+def test_odd_facts_are_refused_though_the_hash_fits(copy, change):
+    seal(copy, json.loads((copy / "index.json").read_text()) | change)
+    with pytest.raises(MotionloomError):
+        Index.open(copy)
+
+
+def seal(folder, about) -> None:
+    about.pop("hash")
+    (folder / "index.json").write_text(json.dumps({**about, "hash": _hash(about)}))
 
 
 def test_no_folder_is_no_index(tmp_path):
     with pytest.raises(MotionloomError, match="no planner index"):
         Index.open(tmp_path / "nowhere")
-    shutil.rmtree(tmp_path)
 
 
 def test_styles_are_told_with_speed_and_height(index):

@@ -147,7 +147,7 @@ def test_what_is_no_number_is_taken_as_standing(index):
 
 def test_frames_that_were_seen_coming_do_come(index):
     script = Script([0.0, 1.0, 2.0], [STAND, Command((0.9, 0.0)), Command((0.0, 0.9), style="creep")])
-    source = PlannedSource(Planner(index), script)
+    source = PlannedSource(index, script)
     seen = [source.look(frame / 50) for frame in range(200)]
     for ahead, place in ((1, 1), (4, 2), (10, 3)):
         for now, then in zip(seen, seen[ahead:], strict=False):
@@ -159,7 +159,7 @@ def test_frames_that_were_seen_coming_do_come(index):
 def test_velocities_are_those_of_the_frames(index):
     from corpus.motion import RobotMotion, velocity
 
-    source = PlannedSource(Planner(index), Script([0.0], [Command((0.9, 0.0))]), frames=(0, 7))
+    source = PlannedSource(index, Script([0.0], [Command((0.9, 0.0))]), frames=(0, 7))
     seen = [source.look(frame / 50) for frame in range(150)]
     qpos = np.stack([preview.qpos[0] for preview in seen])
     told = velocity(RobotMotion(qpos, 50.0))
@@ -167,9 +167,9 @@ def test_velocities_are_those_of_the_frames(index):
 
 
 def test_a_command_shows_within_a_third_of_a_second(index):
-    source = PlannedSource(Planner(index), Script([0.0, 1.0], [STAND, Command((1.2, 0.0))]))
+    source = PlannedSource(index, Script([0.0, 1.0], [STAND, Command((1.2, 0.0))]))
     seen = np.stack([source.look(frame / 50).qpos[0] for frame in range(140)])
-    quiet = PlannedSource(Planner(index), Script([0.0], [STAND]))
+    quiet = PlannedSource(index, Script([0.0], [STAND]))
     still = np.stack([quiet.look(frame / 50).qpos[0] for frame in range(140)])
     first = np.flatnonzero(np.abs(seen - still).max(1) > 1e-9)[0]
     assert 50 + 10 < first <= 50 + 10 + 6
