@@ -100,7 +100,7 @@ def evaluate(policy: Policy, exam: Exam, trial: Trial = Trial()) -> pl.DataFrame
         qpos, qvel = rollout(policy, followed, numbers, int(chosen.frames.max()), trial)
         for i in range(min(size, len(starts) - first)):
             stop = chosen.frames[i] + 1
-            judged = _judge(qpos[:stop, i], qvel[:stop, i], followed.qpos[i, :stop], followed.velocity[i, :stop])
+            judged = judge(qpos[:stop, i], qvel[:stop, i], followed.qpos[i, :stop], followed.velocity[i, :stop])
             rows.append(_facts(policy, exam, chosen, i) | judged)
     return pl.DataFrame(rows, infer_schema_length=None)
 
@@ -191,8 +191,13 @@ def _states(exam: Exam, number: int) -> tuple[Float[np.ndarray, "T 7+J"], Float[
     return motion.qpos.astype(np.float32), velocity(motion).astype(np.float32)
 
 
-def _judge(qpos: np.ndarray, qvel: np.ndarray, asked_qpos: np.ndarray, asked_qvel: np.ndarray) -> dict[str, Any]:
-    """What is said of one robot's rollout."""
+def judge(
+    qpos: Float[np.ndarray, "T 7+J"],
+    qvel: Float[np.ndarray, "T 6+J"],
+    asked_qpos: Float[np.ndarray, "T 7+J"],
+    asked_qvel: Float[np.ndarray, "T 6+J"],
+) -> dict[str, Any]:
+    """What is said of one robot's rollout, from where it was put on."""
     robot, reference = body_states(qpos, qvel), body_states(asked_qpos, asked_qvel)
     frames, found = len(qpos) - 1, {}
     for name, rule in RULES.items():
