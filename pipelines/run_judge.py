@@ -54,27 +54,49 @@ class Judged:
 
 def judge_run(path: Path, truth: Path | None = None) -> Judged:
     """Every stretch of a run judged. `truth` is an npz of a simulator: `tick` (T,) [ms] on the robot's clock, `qpos` (T, 36)."""
+    recording, pairs = followed(path, truth)
+    judged = [pair for pair in pairs if pair.asked is not None]
+    if not judged:
+        raise MotionloomError(f"{path}: nothing to judge, no stretch of tracking has a reference all along.")
+    rows = [_facts(recording, pair) | _judged(recording, pair) for pair in judged]
+    about = _about(recording) | {
+        "unjudged": len(pairs) - len(judged),
+        "root": "odometry" if truth is None else "truth",
+    }
+    return Judged(pl.DataFrame(rows, infer_schema_length=None), timings(recording), about, recording.events)
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A stretch of a run: what the robot did, and what it was to do; both begin in one place, facing one way."""
+
+    name: str
+    stretch: Stretch
+    stop: int
+    """Row of the recording after it."""
+    robot: RobotMotion
+    asked: RobotMotion | None
+    """None where some frames have no reference."""
+
+
+def followed(path: Path, truth: Path | None = None) -> tuple[Recording, list[Pair]]:
+    """A run and all its stretches of tracking, however short."""
     try:
         recording = read_recording(path)
         known = None if truth is None else read_truth(truth)
     except Rejected as rejected:
         raise MotionloomError(f"{path if truth is None else f'{path}, {truth}'}: {rejected}") from None
-    rows, unjudged = [], 0
+    pairs = []
     ends = [stop for _, stop in spans(recording, JUDGED)]
     for number, (stretch, stop) in enumerate(zip(stretches(recording, JUDGED), ends, strict=True)):
+        robot = measured_motion(stretch) if known is None else _true_motion(stretch, *known)
         try:
             asked = reference_motion(stretch)
         except Rejected:
-            unjudged += 1
-            continue
-        robot = _aligned(measured_motion(stretch) if known is None else _true_motion(stretch, *known), asked)
-        rows.append(
-            _row(recording, stretch, number, stop) | _judged(robot, asked, stretch, _broken_off(recording, stop))
-        )
-    if not rows:
-        raise MotionloomError(f"{path}: nothing to judge, no stretch of tracking has a reference all along.")
-    about = _about(recording) | {"unjudged": unjudged, "root": "odometry" if known is None else "truth"}
-    return Judged(pl.DataFrame(rows, infer_schema_length=None), timings(recording), about, recording.events)
+            asked = None
+        robot = robot if asked is None else _aligned(robot, asked)
+        pairs.append(Pair(f"track-{number}", stretch, stop, robot, asked))
+    return recording, pairs
 
 
 def read_truth(path: Path) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, "T 36"]]:
@@ -170,10 +192,12 @@ def _true_motion(stretch: Stretch, tick: Float[np.ndarray, " T"], qpos: Float[np
     return RobotMotion(np.concatenate([place, turn, stretch.joint_position], 1), CORPUS_FPS)
 
 
-def _judged(robot: RobotMotion, asked: RobotMotion, stretch: Stretch, broken_off: bool) -> dict[str, Any]:
-    speed = velocity(robot)
-    speed[:, 3:6], speed[:, 6:] = stretch.angular_velocity, stretch.joint_speed
-    found = judge(robot.qpos, speed, asked.qpos, velocity(asked))
+def _judged(recording: Recording, pair: Pair) -> dict[str, Any]:
+    assert pair.asked is not None
+    speed = velocity(pair.robot)
+    speed[:, 3:6], speed[:, 6:] = pair.stretch.angular_velocity, pair.stretch.joint_speed
+    found = judge(pair.robot.qpos, speed, pair.asked.qpos, velocity(pair.asked))
+    broken_off = _broken_off(recording, pair.stop)
     if broken_off:  # whoever gives up before a rule sees him fall has not followed to the end either
         found |= {f"{name}_success": False for name in RULES}
     return found | {"broken_off": broken_off}
@@ -185,17 +209,17 @@ def _broken_off(recording: Recording, stop: int) -> bool:
     return bool(goes_on and recording.mode[stop] == GIVEN_UP and recording.status[stop - 1] != "ended")
 
 
-def _row(recording: Recording, stretch: Stretch, number: int, stop: int) -> dict[str, Any]:
+def _facts(recording: Recording, pair: Pair) -> dict[str, Any]:
     facts = recording.header["facts"]
     return {
         "policy": str(facts.get("policy", "robot")),
-        "segment": f"track-{number}",
+        "segment": pair.name,
         "cluster": None,
         "source": "recordings",
         "label": str(facts.get("label", "")),
         "recording": recording.header["recording"],
-        "start_s": stretch.start_s - float(recording.time_s[0]),
-        "frames": stretch.frame_count - 1,
+        "start_s": pair.stretch.start_s - float(recording.time_s[0]),
+        "frames": pair.stretch.frame_count - 1,
     }
 
 
