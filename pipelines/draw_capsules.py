@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 
 STAGE = """
 <mujoco>
+  <statistic extent="3" center="0 0 1"/>
   <visual>
     <global offwidth="{width}" offheight="{height}" fovy="28"/>
     <quality offsamples="4" shadowsize="2048"/>
@@ -27,7 +28,7 @@ STAGE = """
     <material name="tiles" texture="tiles" texrepeat="2 2" texuniform="true"/>
   </asset>
   <worldbody>
-    <light pos="0 0 6" dir=".2 .2 -1" directional="true" diffuse=".4 .4 .4"/>
+    <light name="sun" pos="0 0 4" dir=".2 .1 -1" directional="true" diffuse=".4 .4 .4"/>
     <geom type="plane" size="0 0 1" material="tiles"/>
   </worldbody>
 </mujoco>
@@ -40,14 +41,15 @@ def draw(scene: dict[str, np.ndarray]) -> UInt8[np.ndarray, "F H W 3"]:
     width, height = (int(x) for x in scene["size"])
     model = mujoco.MjModel.from_xml_string(STAGE.format(width=width, height=height))
     data = mujoco.MjData(model)
-    mujoco.mj_forward(model, data)
     camera = mujoco.MjvCamera()
-    camera.azimuth, camera.elevation, camera.distance = float(scene["azimuth"]), -12, 3.6
+    camera.azimuth, camera.elevation, camera.distance = float(scene["azimuth"]), -12, 3.9
     frames = len(scene["start"])
     pixels = np.empty((frames, height, width, 3), np.uint8)
     with mujoco.Renderer(model, height, width) as renderer:
         for k in range(frames):
             camera.lookat[:] = scene["centre"][k]
+            model.light("sun").pos[:2] = scene["centre"][k][:2]  # shadows are drawn near the light alone
+            mujoco.mj_forward(model, data)
             renderer.update_scene(data, camera)
             _capsules(renderer.scene, scene["start"][k], scene["end"][k], scene["radius"], scene["colour"])
             pixels[k] = renderer.render()

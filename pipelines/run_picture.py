@@ -127,7 +127,7 @@ def _scene(pair: Pair, frames: list[int], options: PictureOptions) -> dict[str, 
     start, end, radius, colour = (np.concatenate(column, axis) for column, axis in zip(zip(*parts, strict=True), (1, 1, 0, 0), strict=True))  # fmt: skip
     centre = np.mean([motion.root_position[frames] for motion, *_ in parties], 0) * [1, 1, 0] + [0, 0, 0.65]
     # From before and a little to the right of where they face.
-    azimuth = np.degrees(np.arctan2(y, x)) + 180 + 25
+    azimuth = np.degrees(np.arctan2(y, x)) + 180 + 15
     return {
         "start": start, "end": end, "radius": radius, "colour": colour, "centre": centre,
         "azimuth": np.array(azimuth), "size": np.array(options.size),

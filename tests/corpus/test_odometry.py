@@ -66,7 +66,7 @@ def test_a_robot_that_only_bends_its_knees_stays_where_it_is():
 
 
 def test_a_jump_flies_by_gravity():
-    """0.4 s in the air at 1.2 m/s: heights within 4 cm of the parabola (half a frame of it at 2 m/s, and of the push-off), the landing within 5 cm."""
+    """0.4 s in the air at 1.2 m/s: heights within 6 cm of the parabola (half a frame of it at 2 m/s, and its sharp corners rounded), the landing within 5 cm."""
     flight_s, speed = 0.4, 1.2
     t = np.arange(100) / FPS
     up = (t > 0.8 - 1e-9) & (t < 0.8 + flight_s - 1e-9)
@@ -81,7 +81,7 @@ def test_a_jump_flies_by_gravity():
     acceleration = np.where(up[:, None], [0, 0, 0.0], [0, 0, 9.81])
     base = -postures(G1, qpos).lowest
     path = root_path(G1, qpos[:, 3:7], qpos[:, 7:], FPS, acceleration=acceleration)
-    assert np.abs(path[:, 2] - base - height).max() < 0.04
+    assert np.abs(path[:, 2] - base - height).max() < 0.06
     gone = np.flatnonzero(up)
     assert path[gone[-1], 0] - path[gone[0], 0] == pytest.approx(x[gone[-1]] - x[gone[0]], abs=0.05)
 
