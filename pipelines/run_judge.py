@@ -10,27 +10,22 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
 
-from corpus import rotations
 from corpus.durable import replace_file
-from corpus.errors import MotionloomError, Rejected
-from corpus.motion import CORPUS_FPS, RobotMotion, velocity
-from corpus.recording import Recording, read_recording
-from corpus.sources.safe_files import read_npz
-from corpus.stretches import Stretch, StretchOptions, measured_motion, reference_motion, spans, stretches, unwrapped
+from corpus.errors import MotionloomError
+from corpus.motion import CORPUS_FPS, velocity
+from corpus.recording import Recording
+from pipelines.run_pairs import Pair, followed
 from trainer import scoreboard
 from trainer.evaluate import judge
 from trainer.rules import RULES
 
-JUDGED = StretchOptions(shortest_s=0.1)
-"""Also those who fall at once are judged."""
 GIVEN_UP = "damping"
 """The mode in which a controller ends that gives up."""
 LATE = 1.5
@@ -53,7 +48,7 @@ class Judged:
 
 
 def judge_run(path: Path, truth: Path | None = None) -> Judged:
-    """Every stretch of a run judged. `truth` is an npz of a simulator: `tick` (T,) [ms] on the robot's clock, `qpos` (T, 36)."""
+    """Every stretch of a run judged. `truth` is what `loom deploy sim --truth` wrote beside it."""
     recording, pairs = followed(path, truth)
     judged = [pair for pair in pairs if pair.asked is not None]
     if not judged:
@@ -64,63 +59,6 @@ def judge_run(path: Path, truth: Path | None = None) -> Judged:
         "root": "odometry" if truth is None else "truth",
     }
     return Judged(pl.DataFrame(rows, infer_schema_length=None), timings(recording), about, recording.events)
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """A stretch of a run: what the robot did, and what it was to do; both begin in one place, facing one way."""
-
-    name: str
-    stretch: Stretch
-    stop: int
-    """Row of the recording after it."""
-    robot: RobotMotion
-    asked: RobotMotion | None
-    """None where some frames have no reference."""
-
-
-def followed(path: Path, truth: Path | None = None) -> tuple[Recording, list[Pair]]:
-    """A run and all its stretches of tracking, however short."""
-    try:
-        recording = read_recording(path)
-        known = None if truth is None else read_truth(truth)
-    except Rejected as rejected:
-        raise MotionloomError(f"{path if truth is None else f'{path}, {truth}'}: {rejected}") from None
-    pairs = []
-    ends = [stop for _, stop in spans(recording, JUDGED)]
-    for number, (stretch, stop) in enumerate(zip(stretches(recording, JUDGED), ends, strict=True)):
-        robot = measured_motion(stretch) if known is None else _true_motion(stretch, *known)
-        try:
-            asked = reference_motion(stretch)
-        except Rejected:
-            asked = None
-        robot = robot if asked is None else _aligned(robot, asked)
-        pairs.append(Pair(f"track-{number}", stretch, stop, robot, asked))
-    return recording, pairs
-
-
-def read_truth(path: Path) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, "T 36"]]:
-    """The simulator's clock [ms] and where the robot really was; `Rejected` where the file says what cannot be."""
-    try:
-        found = read_npz(path, ["tick", "qpos"])
-    except OSError as error:
-        raise Rejected("unreadable", str(error)) from None
-    if set(found) != {"tick", "qpos"}:
-        raise Rejected("missing_key", "a simulator's truth has tick and qpos", key="tick or qpos")
-    tick, qpos = found["tick"], found["qpos"]
-    if (
-        qpos.ndim != 2
-        or qpos.shape[1] != 36
-        or tick.shape != qpos.shape[:1]
-        or len(tick) < 2
-        or tick.dtype.kind not in "iu"
-    ):
-        raise Rejected(
-            "wrong_shape", "tick (T,) of whole numbers and qpos (T, 36)", shape=f"{tick.shape}, {qpos.shape}"
-        )
-    if not np.isfinite(qpos).all() or (np.diff(clock := unwrapped(tick.astype(np.uint32))) <= 0).any():
-        raise Rejected("not_finite", "qpos should be numbers, and tick rise")
-    return clock, qpos.astype(float)
 
 
 def timings(recording: Recording) -> pl.DataFrame:
@@ -167,35 +105,10 @@ def write_json(path: Path, judged: Judged) -> None:
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _aligned(robot: RobotMotion, asked: RobotMotion) -> RobotMotion:
-    """The robot's motion turned and moved over the ground so that it begins where, and as, the reference does."""
-    start = float(rotations.heading(asked.root_rotation[0]) - rotations.heading(robot.root_rotation[0]))
-    turn = np.broadcast_to(rotations.about_z(np.array(start)), (robot.frame_count, 4))
-    place = rotations.rotate(turn, robot.root_position - robot.root_position[0] * [1, 1, 0])
-    place = place + asked.root_position[0] * [1, 1, 0]
-    turned = rotations.multiply(turn, robot.root_rotation)
-    return replace(robot, qpos=np.concatenate([place, turned, robot.joint_position], 1))
-
-
-def _true_motion(stretch: Stretch, tick: Float[np.ndarray, " T"], qpos: Float[np.ndarray, "T 36"]) -> RobotMotion:
-    """The robot's motion as a simulator knows it; joints as measured."""
-    at = stretch.tick_ms
-    period = 1e3 / CORPUS_FPS
-    if at[0] < tick[0] - period or at[-1] > tick[-1] + period:
-        raise MotionloomError(
-            f"The truth goes from tick {tick[0]:.0f} to {tick[-1]:.0f} ms, the run from {at[0]:.0f} to {at[-1]:.0f} ms."
-        )
-    low = np.clip(np.searchsorted(tick, at, side="right") - 1, 0, len(tick) - 2)
-    share = np.clip((at - tick[low]) / (tick[low + 1] - tick[low]), 0, 1)
-    place = qpos[low, :3] * (1 - share[:, None]) + qpos[low + 1, :3] * share[:, None]
-    turn = rotations.slerp(rotations.normalise(qpos[low, 3:7]), rotations.normalise(qpos[low + 1, 3:7]), share)
-    return RobotMotion(np.concatenate([place, turn, stretch.joint_position], 1), CORPUS_FPS)
-
-
 def _judged(recording: Recording, pair: Pair) -> dict[str, Any]:
     assert pair.asked is not None
     speed = velocity(pair.robot)
-    speed[:, 3:6], speed[:, 6:] = pair.stretch.angular_velocity, pair.stretch.joint_speed
+    speed[:, 6:] = pair.joint_speed
     found = judge(pair.robot.qpos, speed, pair.asked.qpos, velocity(pair.asked))
     broken_off = _broken_off(recording, pair.stop)
     if broken_off:  # whoever gives up before a rule sees him fall has not followed to the end either
@@ -204,9 +117,13 @@ def _judged(recording: Recording, pair: Pair) -> dict[str, Any]:
 
 
 def _broken_off(recording: Recording, stop: int) -> bool:
-    """Did the controller give up after this stretch, with more to follow?"""
-    goes_on = stop < len(recording.mode)
-    return bool(goes_on and recording.mode[stop] == GIVEN_UP and recording.status[stop - 1] != "ended")
+    """Did the controller give up after this stretch? It damps, or it has told a fault as it left the mode."""
+    if stop >= len(recording.mode):
+        return False
+    if recording.mode[stop] == GIVEN_UP:
+        return True
+    last, then = recording.time_s[stop - 1], recording.time_s[stop]
+    return any(last < event["time_s"] <= then and event["name"] != "mode" for event in recording.events)
 
 
 def _facts(recording: Recording, pair: Pair) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from corpus.g1 import G1
 from corpus.motion import CORPUS_FPS
 from corpus.pictures import draw_poses, pick_frames, shapes
 from corpus.robot import forward_kinematics
-from pipelines.run_judge import Pair, followed
+from pipelines.run_pairs import Pair, followed
 from trainer.plot import COLOURS, HEIGHT, WIDTH, Axis, Curve, draw_curves
 
 MOVING, STILL, DRAWN = (".gif", ".webp"), ".png", ".svg"

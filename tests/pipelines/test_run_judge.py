@@ -68,6 +68,18 @@ def test_a_controller_that_gives_up_has_failed(tmp_path):
     assert "gave up" in as_text(judged) and judged.about["modes"]["damping"] == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize(("name", "given_up"), [("silent", True), ("mode", False)])
+def test_a_fault_that_ends_the_tracking_is_giving_up(tmp_path, name, given_up):
+    """Though the policy brings the robot to a stand; at a reference's end nothing but the change of mode is told."""
+    path = tmp_path / "a.g1run"
+    with RunLog(path, Contract(), {}) as log:
+        for i in range(150):
+            if i == 100:
+                log.event(102.0, name)
+            log.add(step_of(i, MOTION.qpos[i], SPEED[i], MOTION.qpos[i], mode="track" if i < 100 else "settle"))
+    assert judge_run(path).outcomes["broken_off"].to_list() == [given_up]
+
+
 def test_a_fall_within_half_a_second_is_judged_too(tmp_path):
     modes = ["track"] * 20 + ["damping"] * 130
     (row,) = judge_run(write_run(tmp_path / "a.g1run", MOTION, modes=modes)).outcomes.to_dicts()
@@ -78,20 +90,28 @@ def test_the_truth_of_a_simulator_stands_in_for_odometry(tmp_path):
     """A robot that hovers 0.3 m too high looks right to its own legs; the truth knows better."""
     path = write_run(tmp_path / "a.g1run", MOTION)
     high = MOTION.qpos + np.array([0, 0, 0.3, *[0] * 33])
-    np.savez(tmp_path / "truth.npz", tick=np.arange(150, dtype=np.uint32) * 20, qpos=high)
+    np.savez(tmp_path / "truth.npz", time_s=np.arange(150) / 50, qpos=high, qvel=SPEED)
     assert judge_run(path).outcomes["fall_success"][0]
     judged = judge_run(path, tmp_path / "truth.npz")
     assert not judged.outcomes["fall_success"][0] and judged.about["root"] == "truth"
 
 
+TIME = np.arange(150) / 50
+SPEED = velocity(MOTION)
+
+
 @pytest.mark.parametrize(
     "arrays",
     [
-        {"qpos": MOTION.qpos},
-        {"tick": np.arange(150), "qpos": MOTION.qpos[:, :35]},
-        {"tick": np.arange(150) * 0, "qpos": MOTION.qpos},
-        {"tick": np.arange(150) * 20, "qpos": MOTION.qpos * np.nan},
-        {"tick": np.arange(150), "qpos": MOTION.qpos},
+        {"qpos": MOTION.qpos, "qvel": SPEED},
+        {"time_s": TIME, "qpos": MOTION.qpos[:, :35], "qvel": SPEED},
+        {"time_s": TIME, "qpos": MOTION.qpos[:100], "qvel": SPEED},
+        {"time_s": TIME[:1], "qpos": MOTION.qpos[:1], "qvel": SPEED[:1]},
+        {"time_s": np.array(1.0), "qpos": MOTION.qpos, "qvel": SPEED},
+        {"time_s": TIME.astype("U9"), "qpos": MOTION.qpos, "qvel": SPEED},
+        {"time_s": TIME * 0, "qpos": MOTION.qpos, "qvel": SPEED},
+        {"time_s": TIME, "qpos": MOTION.qpos * np.nan, "qvel": SPEED},
+        {"time_s": TIME / 20, "qpos": MOTION.qpos, "qvel": SPEED},
     ],
 )
 def test_a_truth_that_cannot_be_is_refused(tmp_path, arrays):
