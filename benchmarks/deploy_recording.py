@@ -55,7 +55,7 @@ def _step() -> Step:
     turn = np.array([1.0, 0, 0, 0])
     state = LowState(0, 5, STANDING, many, many, turn, three, three, many, np.zeros(JOINTS, int))
     reference = np.concatenate([three, turn, STANDING])
-    stages = dict.fromkeys(("read", "look", "check", "observe", "infer", "clamp", "write"), 1e-4)
+    stages: dict[str, float] = dict.fromkeys(("read", "look", "check", "observe", "infer", "clamp", "write"), 1e-4)
     return Step(0.0, state, "track", reference, many, LowCmd(STANDING, GAINS.kp, GAINS.kd), stages, "live")
 
 

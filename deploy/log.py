@@ -81,6 +81,9 @@ class RunLog:
         begin = _begin(path, about)
         self._file = _create(path, begin)
         self._path, self._row, self._names = path, np.zeros(1, RECORD), []
+        self._fields = {
+            name: self._row[name] for name in RECORD.names or ()
+        }  # found once: it costs more than filling them
         self._number, self._end = 0, len(begin)
         self._dropped = {"waiting": 0, "disk": 0}  # the loop counts the one, the thread the other
         self._waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -107,8 +110,8 @@ class RunLog:
     def add(self, step: Step) -> None:
         """Note a control period; times should rise."""
         self._name_stages(step.stages)
-        _fill(self._row[0], step, self._number)
-        stages = self._row["stages"][0]
+        _fill(self._fields, step, self._number)
+        stages = self._fields["stages"][0]
         stages[:] = np.nan
         for i, name in enumerate(self._names):
             stages[i] = step.stages.get(name, np.nan)
@@ -118,7 +121,7 @@ class RunLog:
     def event(self, now_s: float, name: str, **numbers: float | int | str) -> None:
         """Note something that happened; what is not finite becomes null, and what is too long is cut."""
         told = {key: _plain(value) for key, value in numbers.items()}
-        when = float(now_s) if math.isfinite(now_s) else float(self._row["time_s"][0])
+        when = float(now_s) if math.isfinite(now_s) else float(self._fields["time_s"][0])
         text = json.dumps({**told, "time_s": when, "name": name}).encode()
         if len(text) > EVENT_BYTES:
             text = json.dumps({"time_s": when, "name": name[:80], "cut": len(text)}).encode()
@@ -188,15 +191,16 @@ def _create(path: Path, begin: bytes) -> int:
         raise MotionloomError(f"{path}: {error.strerror}.") from None
 
 
-def _fill(row: np.void, step: Step, number: int) -> None:
+def _fill(row: dict[str, np.ndarray], step: Step, number: int) -> None:
+    """Into a table of one row."""
     state, command = step.state, step.command
-    row["time_s"], row["number"], row["tick"] = step.time_s, number, state.tick % 2**32
-    row["mode"], row["status"] = step.mode.encode("ascii", "replace"), step.status.encode("ascii", "replace")
+    row["time_s"][0], row["number"][0], row["tick"][0] = step.time_s, number, state.tick % 2**32
+    row["mode"][0], row["status"][0] = step.mode.encode("ascii", "replace"), step.status.encode("ascii", "replace")
     for name in _STATE:
-        row[name] = getattr(state, name)
-    row["reference_qpos"] = np.nan if step.reference_qpos is None else step.reference_qpos
-    row["action"] = np.nan if step.action is None else step.action
-    row["target"], row["kp"], row["kd"] = command.joint_position, command.kp, command.kd
+        row[name][0] = getattr(state, name)
+    row["reference_qpos"][0] = np.nan if step.reference_qpos is None else step.reference_qpos
+    row["action"][0] = np.nan if step.action is None else step.action
+    row["target"][0], row["kp"][0], row["kd"][0] = command.joint_position, command.kp, command.kd
 
 
 _STATE = (
