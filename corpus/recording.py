@@ -118,11 +118,6 @@ def read_recording(path: Path) -> Recording:
     return _recording(rows, tuple(events), names, header, cut)
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """What a file says of itself, without its steps."""
-    return _header(_bytes_of(path, len(MAGIC) + 8 + HEADER_BYTES))[0]
-
-
 def header_bytes(about: Mapping[str, Any]) -> bytes:
     """How a file begins; `ValueError` where that would be longer than anybody reads."""
     text = json.dumps({"format": FORMAT, "record": describe(RECORD), **about}, allow_nan=False).encode()
@@ -141,12 +136,12 @@ def describe(dtype: np.dtype) -> list[list[Any]]:
     return [[name, (part := dtype[name]).base.str, list(part.shape)] for name in dtype.names or ()]
 
 
-def _bytes_of(path: Path, most: int | None = None) -> bytes:
+def _bytes_of(path: Path) -> bytes:
     try:
         if (size := path.stat().st_size) > FILE_BYTES:
             raise Rejected("too_large", "no run is as long", bytes=size, limit=FILE_BYTES)
         with path.open("rb") as file:
-            return file.read(FILE_BYTES if most is None else most)
+            return file.read(FILE_BYTES)
     except OSError as error:
         raise Rejected("unreadable", f"{type(error).__name__}: {error.strerror or error}") from None
 

@@ -118,7 +118,7 @@ class RunLog:
         self._number += 1
         self._put(chunk(b"STEP", self._row.tobytes()))
 
-    def event(self, now_s: float, name: str, **numbers: float | int | str) -> None:
+    def event(self, now_s: float, name: str, /, **numbers: object) -> None:
         """Note something that happened; what is not finite becomes null, and what is too long is cut."""
         told = {key: _plain(value) for key, value in numbers.items()}
         when = float(now_s) if math.isfinite(now_s) else float(self._fields["time_s"][0])
@@ -221,7 +221,11 @@ def _write(file: int, data: bytes, end: int) -> int:
     return at
 
 
-def _plain(value: float | int | str) -> float | int | str | None:
+def _plain(value: object) -> float | int | str | None:
     if isinstance(value, str | int):
         return value
-    return float(value) if math.isfinite(value) else None
+    try:
+        number = float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):
+        return str(value)
+    return number if math.isfinite(number) else None

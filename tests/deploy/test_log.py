@@ -34,10 +34,17 @@ def test_steps_and_events_come_back_in_order(tmp_path):
         log.event(99.5, "start", battery=0.9)
         for i in range(5):
             log.add(step(i))
-        log.event(101.0, "fault", reason="tilt", limit=float("nan"))
+        log.event(101.0, "fault", reason="tilt", limit=float("nan"), joints=(1, 2), angle=np.float32(0.5))
     found = read_recording(path)
     assert [event["name"] for event in found.events] == ["start", "fault"]
-    assert found.events[1] == {"time_s": 101.0, "name": "fault", "reason": "tilt", "limit": None}
+    assert found.events[1] == {
+        "time_s": 101.0,
+        "name": "fault",
+        "reason": "tilt",
+        "limit": None,
+        "joints": "(1, 2)",
+        "angle": 0.5,
+    }
     assert list(found.number) == list(range(5)) and found.header["facts"] == {"policy": "p"}
     assert found.header["contract"]["hash"] == Contract().hash
     np.testing.assert_allclose(found.kp[0], Contract().gains.kp, rtol=1e-6)
