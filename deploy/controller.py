@@ -18,6 +18,7 @@ from corpus.errors import MotionloomError
 from corpus.g1 import G1
 from deploy.contract import STANDING, Contract
 from deploy.link import Link, Received
+from deploy.log import Step
 from deploy.messages import LowCmd, LowState, damping
 from deploy.modes import Modes, advanced
 from deploy.observation import Reference, RobotState, observe
@@ -56,9 +57,9 @@ class Report:
 class Journal(Protocol):
     """Keeps what happens: `deploy.log.RunLog`."""
 
-    def add(self, now_s: float, report: Report) -> None: ...
+    def add(self, step: Step) -> None: ...
 
-    def event(self, now_s: float, name: str, **numbers: object) -> None: ...
+    def event(self, now_s: float, name: str, /, **numbers: object) -> None: ...
 
 
 class Controller:
@@ -114,11 +115,12 @@ class Controller:
         self.stages.mark("write")
         shown = self._shown if self.modes.mode in ("track", "settle") else None
         report = Report(
-            self.modes, faults, "" if shown is None else shown.status, command, self.stages.end(),
+            self.modes, faults, "" if shown is None else shown.status, command, self.stages.so_far(),
             None if received is None else received.state, shown, action,
         )  # fmt: skip
-        if self.journal is not None:
-            self.journal.add(now_s, report)
+        self._note(now_s, report)
+        self.stages.mark("log")
+        self.stages.end()
         return report
 
     # --- what is there
@@ -264,6 +266,22 @@ class Controller:
         before, self.modes = self.modes, Modes("damping", now_s, stopped=True, fault=fault.name)
         self._tell(now_s, before, [fault])
         return damping(state.joint_position, state.mode_machine)
+
+    def _note(self, now_s: float, report: Report) -> None:
+        if self.journal is None or report.state is None:
+            return
+        reference = None if report.reference is None else report.reference.qpos[0]
+        step = Step(
+            now_s,
+            report.state,
+            report.modes.mode,
+            reference,
+            report.action,
+            report.command,
+            report.stages,
+            report.status,
+        )
+        self.journal.add(step)
 
     def _tell(self, now_s: float, before: Modes, faults: list[Fault]) -> None:
         """Mode changes and the faults that made them go into the journal."""

@@ -34,12 +34,15 @@ class Stages:
         self._row[self._place[name]] += now - self._last
         self._last = now
 
-    def end(self) -> dict[str, float]:
-        """The period is over; its times [s]."""
+    def so_far(self) -> dict[str, float]:
+        """The times of the period that goes on [s]."""
+        return dict(zip(self.names, self._row.tolist(), strict=True))
+
+    def end(self) -> None:
+        """The period is over."""
         self.count += 1
         np.maximum(self._longest[:-1], self._row, out=self._longest[:-1])
         self._longest[-1] = max(self._longest[-1], float(self._row.sum()))
-        return dict(zip(self.names, self._row.tolist(), strict=True))
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Of each stage and of the whole step ("step"): p50 and p99 of the last ten minutes, max since the beginning [ms]."""

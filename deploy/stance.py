@@ -65,3 +65,13 @@ def swaying(seconds: float, seed: int = 0) -> RobotMotion:
     qpos[:, 0] = -position[:, G1.body("left_ankle_roll_link"), 0]  # the feet do not move, the pelvis does
     qpos[:, 2] = [-lowest_point(row) for row in qpos]
     return RobotMotion(qpos, CORPUS_FPS)
+
+
+def can_be_stood_in(qpos: Float[np.ndarray, " 36"]) -> bool:
+    """Upright, both soles about level with each other, joints not far from `STANDING`: stiff joints can hold it."""
+    upright = rotations.rotate(qpos[3:7], np.array([0.0, 0.0, 1.0]))[2] > np.cos(0.15)
+    position, _ = forward_kinematics(G1, qpos[None])
+    left, right = (position[0, G1.body(f"{side}_ankle_roll_link")] for side in ("left", "right"))
+    side_by_side = abs(left[2] - right[2]) < 0.02 and np.linalg.norm((left - right)[:2]) < 0.45
+    forward = rotations.rotate(rotations.about_z(-rotations.heading(qpos[3:7])), left - right)[0]
+    return bool(upright and side_by_side and abs(forward) < 0.08 and np.abs(qpos[7:] - STANDING)[:12].max() < 0.8)

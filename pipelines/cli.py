@@ -1,4 +1,4 @@
-"""The command `loom`: scan, build, append, merge, repair, gc, retarget, info, verify, report, rehearse, demo, and those of `pipelines.hme_commands` and `pipelines.train_commands`."""
+"""The command `loom`: scan, build, append, merge, repair, gc, retarget, info, verify, report, rehearse, demo, and those of `pipelines.{hme,train,deploy,stream}_commands`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from corpus.errors import MotionloomError
-from pipelines import commands, hme_commands, train_commands
+from pipelines import commands, deploy_commands, hme_commands, stream_commands, train_commands
 from pipelines.options import (
     add_build_options,
     add_corpus,
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code: 0 only when nothing is missing."""
     options = build_parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    for name in ("pipelines", "corpus", "hme", "trainer"):
+    for name in ("pipelines", "corpus", "hme", "trainer", "deploy"):
         logging.getLogger(name).setLevel(logging.INFO)
     with contextlib.suppress(ValueError):  # not the main thread: leave signals to whoever runs us
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -101,6 +101,8 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--pictures", type=int, default=8, metavar="N", help="segments to draw (default 8)")
     hme_commands.add_commands(known)
     train_commands.add_commands(known)
+    deploy_commands.add_commands(known)
+    stream_commands.add_commands(known)
     add_rehearse_options(command(commands.rehearse, "try the plan, catalog, scheduler and loader at any size"))
     one = command(commands.demo, "build and show a small corpus")
     one.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="where to (default demo-out)")

@@ -31,8 +31,16 @@ class PlannedSource:
         self.planner = Planner(index, options, limits)
         start = self.planner.shown
         self.qpos, self.velocity, self.now = np.stack([start, start]), np.zeros((1, 35)), 0
+        self.going = False
+
+    def begin(self) -> None:
+        """From now on commands are heard; until then it stands where it begins."""
+        self.going = True
 
     def look(self, now_s: float) -> Preview:
+        if not self.going:
+            still = np.tile(self.qpos[0], (len(self.frames), 1))
+            return Preview(still, np.zeros((len(self.frames), self.velocity.shape[1])))
         while len(self.velocity) <= self.now + self.frames[-1]:
             self._plan(now_s)
         chosen = self.now + self.frames

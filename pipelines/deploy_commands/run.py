@@ -1,0 +1,79 @@
+"""`loom deploy run`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+CHECKLIST = """The robot itself has never been at hand when this was written. Before it moves:
+  1. it hangs on a gantry, its feet just off the floor; nobody stands within two metres; somebody holds the e-stop;
+  2. it is in debug mode (Unitree's own controller released), so that only this program commands its motors;
+  3. a run of this bundle and this motion against `--robot sim` has ended well, and its picture was looked at;
+  4. the first run follows `stand` for some seconds with --seconds 10, the second a slow motion.
+docs/deploy.md has the whole list."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("bundle", type=Path, metavar="BUNDLE", help="what `loom deploy export` wrote")
+    add(
+        "--robot",
+        choices=("sim", "g1"),
+        default="sim",
+        help="a simulator (`loom deploy sim`), or the robot (default sim)",
+    )
+    about = "stand (default); CORPUS#SEGMENT; a motion file; live or live:PORT (`loom stream`); plan:INDEX (`loom deploy styles`)"
+    add("--follow", default="stand", metavar="MOTION", help=about)
+    add("--commands", metavar="FROM", help="of plan: keyboard, remote, a gamepad's device, or a script (.csv, .jsonl)")
+    add("--source", metavar="NAME", help="what reads the motion file (default: whoever can)")
+    add("--seconds", type=float, metavar="S", help="follow for so long at most (default: to its end, or ctrl-C)")
+    add("--precision", choices=("float32", "int8"), default="float32", help="of the policy (default float32)")
+    add("--domain", type=int, default=0, metavar="N", help="of DDS (default 0, as the robot's)")
+    add("--interface", metavar="NAME", help="network of the robot (default for sim: lo)")
+    add("--with-sim", action="store_true", help="start the simulator too, and end it afterwards")
+    add("--truth", type=Path, metavar="FILE", help="with --with-sim: where the robot really was, as npz")
+    add("--log", type=Path, metavar="FILE.g1run", help="keep the run (default RUN-<time>.g1run; - keeps none)")
+    add("--licence", default="", help="of the recording")
+    add("--subject", default="", help="of the recording: which robot, who steers")
+    add("--confirmed", action="store_true", help="g1: the checklist has been gone through")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Stand up, follow a motion, stand, and damp; ctrl-C brings the robot to a stand and down, a second one damps it at once. A
+    process beside it damps the robot should this one die."""
+    from corpus.errors import MotionloomError
+    from pipelines.deploy_run import Wanted, deploy_run
+
+    if options.robot == "g1":
+        if options.interface is None:
+            raise MotionloomError("--robot g1 needs --interface, the network that the robot is on.")
+        if options.with_sim:
+            raise MotionloomError("--with-sim is for --robot sim.")
+        if not options.confirmed and not _confirmed():
+            raise MotionloomError("Not begun.")
+    wanted = Wanted(
+        bundle=options.bundle,
+        follow=options.follow,
+        commands=options.commands,
+        source=options.source,
+        seconds=options.seconds,
+        precision=options.precision,
+        domain=options.domain,
+        interface=options.interface or "lo",
+        with_sim=options.with_sim,
+        truth=options.truth,
+        log=options.log,
+        robot=options.robot,
+        licence=options.licence,
+        subject=options.subject,
+    )
+    outcome = deploy_run(wanted, tell=lambda line: print(line, flush=True))
+    return 1 if outcome.fault else 0
+
+
+def _confirmed() -> bool:
+    print(CHECKLIST)
+    if not sys.stdin.isatty():
+        return False
+    return input('Type "go" to begin: ').strip() == "go"

@@ -1,0 +1,176 @@
+"""A run: bundle, motion, link, guard and log put together, and taken apart again whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from corpus.errors import MotionloomError
+from deploy.bundle import open_bundle
+from deploy.contract import STANDING
+from deploy.controller import Controller, Report, frames_of
+from deploy.dds import DdsLink
+from deploy.guard import Guard
+from deploy.link import Link
+from deploy.log import RunLog
+from deploy.policy import StepPolicy
+from deploy.reference import ClipSource, ReferenceSource
+from deploy.runtime import Automatic, Run, run
+from deploy.stance import can_be_stood_in
+from pipelines.deploy_motion import motion_source
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to run, where, on what."""
+
+    bundle: Path
+    follow: str = "stand"
+    """As `pipelines.deploy_motion.motion_source` takes it."""
+    commands: str | None = None
+    source: str | None = None
+    seconds: float | None = None
+    precision: str = "float32"
+    domain: int = 0
+    interface: str = "lo"
+    with_sim: bool = False
+    truth: Path | None = None
+    log: Path | None = None
+    """None: a name with the time of day; "-": none is kept."""
+    robot: str = "sim"
+    licence: str = ""
+    subject: str = ""
+
+
+def deploy_run(wanted: Wanted, tell: Callable[[str], None] = lambda line: None) -> Run:
+    """Stand, follow, stand, damp; what it came to."""
+    bundle = open_bundle(wanted.bundle)
+    policy = bundle.policy(wanted.precision)
+    if wanted.truth is not None and not wanted.with_sim:
+        raise MotionloomError("--truth is what a simulator writes that --with-sim starts.")
+    with contextlib.ExitStack() as stack:
+        link = DdsLink(wanted.domain, wanted.interface)
+        stack.callback(link.close)
+        source = motion_source(wanted.follow, frames_of(policy.contract), wanted.commands, wanted.source, link)
+        stack.callback(source.close)
+        journal = _journal(wanted, policy, source)
+        if journal is not None:
+            stack.callback(journal.close)
+        if wanted.with_sim:
+            stack.enter_context(simulator(wanted, tell))
+        guard = Guard.start(wanted.domain, wanted.interface)
+        stack.callback(guard.dismiss)
+        asked = stack.enter_context(interrupts())
+        controller = Controller(policy, source, link, posture=posture_of(source), journal=journal)
+        outcome = run(
+            controller, Automatic(seconds=wanted.seconds, asked=asked), beat=guard.beat, told=Telling(tell, link)
+        )
+        if journal is not None:
+            journal.event(0.0, "end", **{k: v for k, v in asdict(outcome).items() if k != "stages"})
+    for line in as_lines(outcome, controller, journal):
+        tell(line)
+    return outcome
+
+
+def posture_of(source: ReferenceSource) -> Float[np.ndarray, " J"]:
+    """In which the robot waits for the motion: the motion's own first posture where it can be stood in."""
+    if isinstance(source, ClipSource) and can_be_stood_in(source.first):
+        return source.first[7:]
+    return STANDING
+
+
+class Telling:
+    """A line for every change of mode, with the fault that made it."""
+
+    def __init__(self, tell: Callable[[str], None], link: Link):
+        self._tell, self._link, self._mode = tell, link, ""
+
+    def __call__(self, now_s: float, report: Report) -> None:
+        if report.modes.mode == self._mode:
+            return
+        self._mode = report.modes.mode
+        why = "; ".join(f"{fault.name}: {fault.text}" for fault in report.faults)
+        self._tell(self._mode + (f" ({why})" if why else ""))
+
+
+def as_lines(outcome: Run, controller: Controller, journal: RunLog | None) -> Iterator[str]:
+    """What a person wants to know of a run."""
+    yield (
+        f"{outcome.periods} control periods, {outcome.tracked} of them following; {outcome.misses} late "
+        f"(worst {outcome.worst_late_s * 1000:.1f} ms); ended by {outcome.fault or 'itself'}"
+    )
+    for name, times in outcome.stages.items():
+        yield f"  {name:8} p50 {times['p50_ms']:7.3f}   p99 {times['p99_ms']:7.3f}   max {times['max_ms']:7.3f} ms"
+    if refused := dict(controller.link.refused):
+        yield f"  refused: {', '.join(f'{count} {reason}' for reason, count in refused.items())}"
+    if journal is not None and journal.dropped:
+        yield f"  {journal.dropped} pieces of the log were lost: {journal.failure or 'a slow disk'}"
+
+
+@contextlib.contextmanager
+def simulator(wanted: Wanted, tell: Callable[[str], None]) -> Iterator[subprocess.Popen[str]]:
+    """`loom deploy sim` as a process of its own, ready."""
+    command = [sys.executable, "-m", "pipelines.cli", "deploy", "sim"]
+    command += ["--domain", str(wanted.domain), "--interface", wanted.interface]
+    if wanted.truth is not None:
+        command += ["--truth", str(wanted.truth)]
+    # A session of its own: ctrl-C is the controller's.
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    try:
+        first = process.stdout.readline().strip()
+        if not first.startswith("ready"):
+            raise MotionloomError(f"The simulator did not start: {first or 'see above'}.")
+        tell(f"simulator {first}")
+        yield process
+    finally:
+        process.terminate()
+        rest, _ = process.communicate(timeout=60)
+        if rest.strip():
+            tell(f"simulator: {rest.strip().splitlines()[-1]}")
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[Callable[[], int]]:
+    """How often ctrl-C or SIGTERM came; the fourth goes through, for a program that hangs."""
+    count, before = [0], {}
+
+    def count_up(number: int, frame: Any) -> None:
+        count[0] += 1
+        if count[0] > 3:
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(ValueError):  # not the main thread
+        before = {number: signal.signal(number, count_up) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: count[0]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _journal(wanted: Wanted, policy: StepPolicy, source: ReferenceSource) -> RunLog | None:
+    if wanted.log is not None and str(wanted.log) == "-":
+        return None
+    path = wanted.log or Path(f"run-{datetime.now():%Y%m%d-%H%M%S}.g1run")
+    facts = {
+        "robot": wanted.robot,
+        "follow": wanted.follow,
+        "source": source.name,
+        "bundle": wanted.bundle.name,
+        "precision": wanted.precision,
+    }
+    return RunLog(path, policy.contract, facts, licence=wanted.licence, subject=wanted.subject)
