@@ -26,7 +26,8 @@ class Command:
     height: float | None = None
     """Of the pelvis [m]; None is upright, or as the style has it."""
     style: str | None = None
-    """One of the index's styles; None is any. An unknown one is taken as None."""
+    """One of the index's styles; None is any. An unknown one is taken as None. With a style and nothing else its motions are played
+    as they come, wherever they go."""
 
 
 STAND = Command()

@@ -50,7 +50,10 @@ class Keys:
         cosine, sine = math.cos(self.facing), math.sin(self.facing)
         velocity = cosine * self.forward - sine * self.left, sine * self.forward + cosine * self.left
         height = self.upright - self.lowered if self.lowered > 1e-6 else None
-        return sane(Command(velocity, self.facing, height, self.styles[self.style]), self.limits)
+        style = self.styles[self.style]
+        # A style at rest goes its own way.
+        facing = self.facing if style is None or any(velocity) else None
+        return sane(Command(velocity, facing, height, style), self.limits)
 
 
 class Keyboard:

@@ -25,6 +25,8 @@ from deploy.planner.outline import lowest
 
 ABOUT = 0.1
 """Heights of the pelvis that differ by less count as the same [m]."""
+LIVELY = 2.0
+"""Mean joint speed of the motions that a style begins with, as far as it has any [rad/s]."""
 LEAST_POSE = 0.1
 """What the posture counts at least."""
 SETTLED = AHEAD[1]
@@ -97,17 +99,26 @@ class Planner:
         raw[COLUMNS["path"]] = path.ravel()
         raw[COLUMNS["facing"]] = np.stack([np.cos(change), np.sin(change)], -1).ravel()
         raw[COLUMNS["height_ahead"]] = self.index.about["upright"] if command.height is None else command.height
-        raw[COLUMNS["stir"]] = 0.0
+        raw[COLUMNS["stir"]] = LIVELY if self._is_free(command) else 0.0
         return self.index.scale(raw)
 
     def _weights(self, command: Command) -> Float[np.ndarray, " D"]:
-        """Which columns count: a style brings its own height, and only who stands without a style should be calm."""
+        """Which columns count: a style brings its own height, and its own way where no other is asked for; and only who stands
+        without a style should be calm."""
         weight, columns = np.ones(WIDTH, np.float32), self.index.block_columns
-        if command.height is None and command.style in self.index.style_names:
+        styled = command.style in self.index.style_names
+        if command.height is None and styled:
             weight[columns["height"]] = 0
-        if any(command.velocity) or command.style in self.index.style_names:
+        if any(command.velocity) or styled:
             weight[columns["stir"]] = 0
+        if self._is_free(command):
+            weight[columns["way"]] = 0
         return weight
+
+    def _is_free(self, command: Command) -> bool:
+        """Whether a style is asked for and nothing else: then its motions are played as they come."""
+        asked = any(command.velocity) or command.facing is not None or command.height is not None
+        return command.style in self.index.style_names and not asked
 
     # --- where to go on
 
@@ -117,11 +128,13 @@ class Planner:
             return
         wanted, weight, row = self._wanted(command, way), self._weights(command), self.row
         pose = self.index.block_columns["pose"]
-        astray, elsewhere = self._goes_astray(command, way)
+        astray, elsewhere = (False, False) if self._is_free(command) else self._goes_astray(command, way)
         self.astray = self.astray + 1 if astray else 0
         weight[pose] *= max(self.options.insistence**self.astray, LEAST_POSE)
         query = np.where(pose, self.index.features[row], wanted).astype(np.float32)
         if self.held or not self._may_go_on(row, command):
+            if self._is_free(command):  # or it would begin where the one before ended, at rest
+                weight[self.index.block_columns["stir"]] = 1
             best, _ = self._search(query, weight, command)
             self._jump(best)
         else:

@@ -19,11 +19,16 @@ LONGEST_S = 0.1
 
 
 class Steering:
-    """What sticks say, as a command in the world: they steer from where the robot faces, and the facing is theirs to keep."""
+    """What sticks say, as a command in the world: they steer from where the robot faces, and the facing is theirs to keep.
+
+    `style` is set by whoever has buttons for it.
+    """
 
     def __init__(self, limits: Limits = Limits(), *, lowest: float = 0.35, upright: float = 0.78):
         self.limits, self.lowest, self.upright = limits, lowest, upright
-        self.facing, self.last_s, self.style = 0.0, None, None
+        self.facing = 0.0
+        self.last_s: float | None = None
+        self.style: str | None = None
 
     def command(self, sticks: Remote, now_s: float) -> Command:
         """`ly` forward, `lx` to the side, `rx` turns, `ry` pulled down lowers the pelvis."""
@@ -35,7 +40,9 @@ class Steering:
         cosine, sine = math.cos(self.facing), math.sin(self.facing)
         velocity = cosine * forward - sine * left, sine * forward + cosine * left
         height = self.upright + ry * (self.upright - self.lowest) if ry < 0 else None
-        return sane(Command(velocity, self.facing, height, self.style), self.limits)
+        # A style at rest goes its own way.
+        facing = self.facing if self.style is None or any(velocity) else None
+        return sane(Command(velocity, facing, height, self.style), self.limits)
 
     def _past_dead_zone(self, value: float) -> float:
         """From 0 where the dead zone ends to 1."""

@@ -71,6 +71,16 @@ def test_a_style_is_kept_and_left(index):
     assert made(planner, STAND, 3.0)[-50:, 2].min() > 0.7
 
 
+def test_a_style_alone_is_played_as_it_comes(tmp_path):
+    still, moving = stroll(0.0, seconds=3.0), stroll(0.9, seconds=3.0)
+    moving[:, :2] = moving[:1, :2]
+    act = np.concatenate([still, moving, still])
+    act[:, :2], act[:, 3:7] = 0, still[:1, 3:7]
+    acts = build_index(tmp_path / "i", [(act, ("act",)), (stroll(0.0, seconds=9.0), ("rest",))])
+    joints = made(Planner(acts), Command(style="act"), 20.0)[:, 7:]
+    assert (np.abs(np.diff(joints, axis=0)).max(1) * 50 > 0.3).mean() > 0.3
+
+
 def test_a_height_is_looked_for(index):
     assert made(Planner(index), Command(height=0.6), 3.0)[-50:, 2].max() < 0.65
 
