@@ -46,6 +46,8 @@ class Report:
     faults: list[Fault]
     status: str
     """Of the reference: `deploy.reference.STATUSES`, or "" where none is followed."""
+    ended: bool
+    """The motion has been followed to its end."""
     command: LowCmd
     stages: dict[str, float]
     """How long each took [s]."""
@@ -88,7 +90,7 @@ class Controller:
         self._refused: deque[tuple[float, int]] = deque(maxlen=64)
         self._shown: Preview | None = None
         self._start = self._target = posture
-        self._stiff = False
+        self._stiff = self._ended = False
         self._action = np.zeros(G1.joint_count, np.float32)
         self._turned = rotations.about_z(np.array(0.0))
         self._offset: tuple[Offset, float] | None = None
@@ -115,7 +117,7 @@ class Controller:
         self.stages.mark("write")
         shown = self._shown if self.modes.mode in ("track", "settle") else None
         report = Report(
-            self.modes, faults, "" if shown is None else shown.status, command, self.stages.so_far(),
+            self.modes, faults, "" if shown is None else shown.status, self._ended, command, self.stages.so_far(),
             None if received is None else received.state, shown, action,
         )  # fmt: skip
         self._note(now_s, report)
@@ -161,8 +163,9 @@ class Controller:
         self, now_s: float, wish: str, faults: list[Fault], received: Received | None, preview: Preview | None
     ) -> None:
         before = self.modes
-        ended = preview is not None and preview.status == "ended" and before.mode == "track"
-        if ended and wish == "track":
+        if preview is not None and preview.status == "ended" and before.mode == "track":
+            self._ended = True
+        if self._ended and wish == "track":
             wish = "stand"
         since = now_s - before.since_s
         self.modes = advanced(
@@ -203,7 +206,7 @@ class Controller:
     def _begin_track(self, now_s: float, state: LowState) -> None:
         """The motion begins where the robot stands, facing its way, in the posture that it stands in."""
         self.source.begin()
-        preview = self.source.look(now_s)
+        preview, self._ended = self.source.look(now_s), False
         assert preview is not None
         stood = standing(joints=self._posture)
         here = rotations.multiply(rotations.about_z(rotations.heading(preview.qpos[0, 3:7])), stood[3:7])

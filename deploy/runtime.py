@@ -41,8 +41,8 @@ class Automatic:
         if report is None:
             return "track"
         modes = report.modes
-        if modes.stopped or (self._over and modes.mode == "damping") or (asked and modes.mode == "damping"):
-            return "stop" if now_s - modes.since_s < self.damping_s else None
+        if modes.mode == "damping" and (modes.stopped or self._over or asked):
+            return "damping" if now_s - modes.since_s < self.damping_s else None
         if modes.mode == "track" and self._tracked_s is None:
             self._tracked_s = now_s
         if self._tracked_s is None and now_s - self._begun_s > self.wait_s:
@@ -50,8 +50,7 @@ class Automatic:
         long_enough = (
             self.seconds is not None and self._tracked_s is not None and now_s - self._tracked_s >= self.seconds
         )
-        ended = self._tracked_s is not None and modes.mode == "track" and report.status == "ended"
-        self._over = self._over or long_enough or ended or asked > 0
+        self._over = self._over or long_enough or report.ended or asked > 0
         if asked > 1:
             return "stop"
         if not self._over:
@@ -91,11 +90,11 @@ def run(
     A period that could not begin in time begins at once, and those that it swallowed are not made up for.
     """
     outcome, report, period = Run(), None, controller.period_s
-    start = due = clock()
     late_count = 0
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()  # a collection takes longer than a control period may be late
+    start = due = clock()
     try:
         while (wish := operator.wish(due, report)) is not None:
             late = clock() - due
@@ -106,7 +105,7 @@ def run(
             outcome.tracked += report.modes.mode == "track"
             outcome.misses += done - due > period
             outcome.worst_late_s = max(outcome.worst_late_s, done - due)
-            outcome.fault = outcome.fault or report.modes.fault
+            outcome.fault = report.modes.fault if report.modes.stopped else ""
             if beat is not None:
                 beat(report.command.mode_machine)
             if told is not None:
