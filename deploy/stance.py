@@ -12,6 +12,7 @@ from corpus.g1 import G1
 from corpus.motion import CORPUS_FPS, RobotMotion
 from corpus.robot import forward_kinematics
 from deploy.contract import STANDING
+from deploy.outline import lowest
 
 
 def standing(
@@ -22,24 +23,15 @@ def standing(
     """The robot upright at that place [m], facing that way [rad], its lowest point on the floor z = 0."""
     qpos = np.concatenate([[0.0, 0.0, 0.0], rotations.about_z(np.array(heading)), joints])
     qpos[:2] = level
-    qpos[2] = stand_height() if joints is STANDING else -lowest_point(qpos)
+    qpos[2] = stand_height() if joints is STANDING else -lowest(qpos[None])[0]
     return qpos
 
 
 @functools.cache
 def stand_height() -> float:
     """Of the pelvis over the floor, in `STANDING` [m]."""
-    return -lowest_point(np.concatenate([[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], STANDING]))
-
-
-def lowest_point(qpos: Float[np.ndarray, " 36"]) -> float:
-    """Height of the lowest point of the soles [m]."""
-    position, rotation = forward_kinematics(G1, qpos[None])
-    heights = []
-    for body, points in G1.ground_points.values():
-        b = G1.body(body)
-        heights.append(position[0, b, 2] + rotations.rotate(rotation[0, b][None], points)[:, 2].min())
-    return float(min(heights))
+    upright = np.concatenate([[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], STANDING])
+    return -float(lowest(upright[None])[0])
 
 
 def swaying(seconds: float, seed: int = 0) -> RobotMotion:
@@ -63,7 +55,7 @@ def swaying(seconds: float, seed: int = 0) -> RobotMotion:
     qpos = np.concatenate([np.zeros((len(times), 3)), np.tile([1.0, 0.0, 0.0, 0.0], (len(times), 1)), joints], 1)
     position, _ = forward_kinematics(G1, qpos)
     qpos[:, 0] = -position[:, G1.body("left_ankle_roll_link"), 0]  # the feet do not move, the pelvis does
-    qpos[:, 2] = [-lowest_point(row) for row in qpos]
+    qpos[:, 2] = -lowest(qpos)
     return RobotMotion(qpos, CORPUS_FPS)
 
 

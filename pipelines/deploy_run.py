@@ -7,7 +7,7 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -121,10 +121,12 @@ def as_lines(outcome: Run, controller: Controller, journal: RunLog | None) -> It
 
 
 @contextlib.contextmanager
-def simulator(wanted: Wanted, tell: Callable[[str], None]) -> Iterator[subprocess.Popen[str]]:
-    """`loom deploy sim` as a process of its own, ready."""
+def simulator(
+    wanted: Wanted, tell: Callable[[str], None], options: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[str]]:
+    """`loom deploy sim` with these `options` as a process of its own, ready."""
     command = [sys.executable, "-m", "pipelines.cli", "deploy", "sim"]
-    command += ["--domain", str(wanted.domain), "--interface", wanted.interface]
+    command += ["--domain", str(wanted.domain), "--interface", wanted.interface, *options]
     if wanted.truth is not None:
         command += ["--truth", str(wanted.truth)]
     # A session of its own: ctrl-C is the controller's.

@@ -15,13 +15,13 @@ from jaxtyping import Float
 
 from corpus import rotations
 from corpus.g1 import G1
+from deploy.outline import lowest
 from deploy.planner import springs
 from deploy.planner.aim import DT, Aim, Way
 from deploy.planner.blend import CLEARANCE, JOINTS, TILT, TURNING, WAY, Blend, between, lean
 from deploy.planner.commands import STAND, Command, Limits, sane
 from deploy.planner.features import AHEAD, COLUMNS, WIDTH, wrap
 from deploy.planner.index import Index
-from deploy.planner.outline import lowest
 
 ABOUT = 0.1
 """Heights of the pelvis that differ by less count as the same [m]."""

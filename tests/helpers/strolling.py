@@ -8,8 +8,8 @@ import numpy as np
 
 from corpus import rotations
 from corpus.g1 import G1
+from deploy.outline import lowest
 from deploy.planner.index import Index, build_index
-from deploy.planner.outline import lowest
 
 
 def stroll(speed: float, turning: float = 0.0, *, seconds: float = 6.0, bent: float = 0.2, seed: int = 0) -> np.ndarray:

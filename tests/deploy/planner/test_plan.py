@@ -12,10 +12,10 @@ from strolling import stroll
 from corpus import rotations
 from corpus.g1 import G1
 from corpus.posture import postures
+from deploy.outline import lowest
 from deploy.planner.commands import STAND, Command, Script
 from deploy.planner.features import wrap
 from deploy.planner.index import build_index
-from deploy.planner.outline import lowest
 from deploy.planner.plan import Planner
 from deploy.planner.source import PlannedSource
 
