@@ -178,11 +178,21 @@ def test_velocities_are_those_of_the_frames(index):
 
 def test_a_command_shows_within_a_third_of_a_second(index):
     source = PlannedSource(index, Script([0.0, 1.0], [STAND, Command((1.2, 0.0))]))
+    source.begin()
     seen = np.stack([source.look(frame / 50).qpos[0] for frame in range(140)])
     quiet = PlannedSource(index, Script([0.0], [STAND]))
+    quiet.begin()
     still = np.stack([quiet.look(frame / 50).qpos[0] for frame in range(140)])
     first = np.flatnonzero(np.abs(seen - still).max(1) > 1e-9)[0]
     assert 50 + 10 < first <= 50 + 10 + 6
+
+
+def test_a_plan_waits_where_it_begins_until_it_is_followed(index):
+    source = PlannedSource(index, Script([0.0], [Command((1.2, 0.0))]))
+    waiting = [source.look(frame / 50) for frame in range(30)]
+    assert all(np.array_equal(preview.qpos, waiting[0].qpos) and not preview.velocity.any() for preview in waiting)
+    source.begin()
+    assert np.linalg.norm([source.look(0.6 + frame / 50).qpos[0] for frame in range(100)][-1][:2]) > 0.3
 
 
 def test_options_are_the_callers(index):
