@@ -88,6 +88,7 @@ def measure(
 def _walked(index: Index, minutes: float, rng: np.random.Generator) -> dict[str, float]:
     walk = RandomWalk(rng)
     source = PlannedSource(index, walk)
+    source.begin()
     planner, wall, cpu = source.planner, [], []
     shown, rows = [], set()
     for frame in range(round(minutes * 60 * CORPUS_FPS)):

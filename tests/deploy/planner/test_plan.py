@@ -158,6 +158,7 @@ def test_what_is_no_number_is_taken_as_standing(index):
 def test_frames_that_were_seen_coming_do_come(index):
     script = Script([0.0, 1.0, 2.0], [STAND, Command((0.9, 0.0)), Command((0.0, 0.9), style="creep")])
     source = PlannedSource(index, script)
+    source.begin()
     seen = [source.look(frame / 50) for frame in range(200)]
     for ahead, place in ((1, 1), (4, 2), (10, 3)):
         for now, then in zip(seen, seen[ahead:], strict=False):
@@ -170,6 +171,7 @@ def test_velocities_are_those_of_the_frames(index):
     from corpus.motion import RobotMotion, velocity
 
     source = PlannedSource(index, Script([0.0], [Command((0.9, 0.0))]), frames=(0, 7))
+    source.begin()
     seen = [source.look(frame / 50) for frame in range(150)]
     qpos = np.stack([preview.qpos[0] for preview in seen])
     told = velocity(RobotMotion(qpos, 50.0))
