@@ -102,6 +102,8 @@ class Corpus:
     def motion(self, segment: int | str) -> RobotMotion:
         """The motion of a kept segment by number or name, as views of the mapped shard."""
         number = self._number_of(segment) if isinstance(segment, str) else segment
+        if not -len(self.frames) <= number < len(self.frames):
+            raise MotionloomError(f"No kept segment {number}: they are numbered 0 to {len(self.frames) - 1}.")
         shard = self.shard(int(self.shard_of[number]))
         start, stop = int(self.row[number]), int(self.row[number] + self.frames[number])
         return RobotMotion(shard.qpos[start:stop], self.fps, shard.contact[start:stop])

@@ -14,7 +14,7 @@ PRECISIONS = ("float32", "int8")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="folder of a student's run")
+    add("student", type=Path, metavar="RUN", help="folder of a student's run")
     add("bundle", type=Path, metavar="BUNDLE", help="folder to write; a bundle that is there is replaced")
     add("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), help="(default: both)")
     add("--checkpoint", metavar="NAME", help="a step, or best (default: the newest)")
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from trainer.export import export_bundle
 
     one_thread()
-    export_bundle(options.run, options.bundle, precisions=options.precision, checkpoint=options.checkpoint)
+    export_bundle(options.student, options.bundle, precisions=options.precision, checkpoint=options.checkpoint)
     bundle = open_bundle(options.bundle)
     parity = bundle.facts["parity"]
     errors = {"float32": f"{parity.get('kv_parity_max_error', 0):.1e} at most"}

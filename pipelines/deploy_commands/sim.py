@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--rope", choices=("auto", "never", "always"), default="auto", help="what the robot hangs on (default auto)")
     about = "auto lets the robot down once its legs' motors have held for so long (default 3)"
     add("--release", type=_seconds, default=3.0, metavar="S", help=about)
-    add("--timestep", type=_seconds, default=0.005, metavar="S", help="of MuJoCo (default 0.005, as in training)")
+    add("--timestep", type=_timestep, default=0.005, metavar="S", help="of MuJoCo (default 0.005, as in training)")
     add("--start-heading", type=_degrees, default=0.0, metavar="DEG", help="which way the robot looks (default 0)")
     add(
         "--mode-machine",
@@ -95,6 +95,13 @@ def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} should be above 0")
+    return value
+
+
+def _timestep(text: str) -> float:
+    value = float(text)
+    if not 0.0005 <= value <= 0.01:
+        raise argparse.ArgumentTypeError(f"{text} should be 0.0005 to 0.01")
     return value
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -241,3 +243,20 @@ def test_ctrl_c_stops_with_130_and_the_next_run_goes_on(tmp_path, motion_folder)
     built = int(done.stdout.split("built ")[1].split()[0])
     assert 0 < built < len(list(shards.glob("[0-9a-f]*")))
     assert loom("verify", tmp_path / "out").returncode == 0
+
+
+def every_command(parser: argparse.ArgumentParser, path: str = "loom") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Of those that end a line; `loom train` alone does not."""
+    known = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not known:
+        yield path, parser
+    for name, one in [item for action in known for item in action.choices.items()]:
+        yield from every_command(one, f"{path} {name}")
+
+
+def test_every_command_can_be_run():
+    found = dict(every_command(cli.build_parser()))
+    assert {"loom build", "loom train demo", "loom deploy run", "loom deploy export", "loom stream"} <= set(found)
+    for path, parser in found.items():
+        assert callable(parser.get_default("run")), path
+        assert "run" not in {action.dest for action in parser._actions}, f"{path}: an option hides what is to be run"
