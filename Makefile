@@ -41,6 +41,7 @@ bench: .venv/.bench
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.gpt
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.ppo
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.balance
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.deploy --all
 
 clean:
 	rm -rf .venv demo-out
@@ -61,5 +62,5 @@ clean:
 
 .venv/.bench: .venv/.core
 	@echo 'Installing what the benchmarks need into .venv …'
-	@$(PIP) --editable '.[bench]' torch
+	@$(PIP) --editable '.[bench,export]' torch
 	@touch $@
