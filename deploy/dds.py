@@ -59,7 +59,7 @@ class DdsLink:
 
     def __init__(self, domain: int = 0, interface: str | None = None):
         """`interface` is that of the robot's network, as in eth0, or lo; without one CycloneDDS chooses."""
-        participant = join(domain, interface)
+        self._participant = participant = join(domain, interface)
         self._states = Inbox(participant, STATE_TOPIC, LowState_, decode_state)
         self._commands = Outbox(participant, COMMAND_TOPIC, LowCmd_)
 
@@ -76,6 +76,19 @@ class DdsLink:
     def write(self, command: LowCmd) -> None:
         """Send it now; raises `BadMessage` where it holds what is no number."""
         self._commands.send(encode_command(command))
+
+    def rivals(self, seconds: float) -> int:
+        """How many commands somebody else has sent to this robot while this method listened [s]: another controller, or the robot's
+        own, which nobody has switched off."""
+        others = Inbox(self._participant, COMMAND_TOPIC, LowCmd_, decode_command)
+        heard, until = 0, time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(0.02)
+            others.look()
+            heard += others.newest is not None
+            others.newest = None
+        others.close()
+        return heard + sum(others.refused.values())
 
     def close(self) -> None:
         self._states.close()

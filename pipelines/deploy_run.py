@@ -32,6 +32,9 @@ from pipelines.deploy_motion import motion_source
 
 log = logging.getLogger(__name__)
 
+LISTEN_S = 0.5
+"""Before the first command, listen so long whether somebody else commands the robot [s]."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -71,6 +74,11 @@ def deploy_run(wanted: Wanted, tell: Callable[[str], None] = lambda line: None) 
             stack.callback(journal.close)
         if wanted.with_sim:
             stack.enter_context(simulator(wanted, tell))
+        if rivals := link.rivals(LISTEN_S):
+            raise MotionloomError(
+                f"Somebody else commands the robot on domain {wanted.domain}: {rivals} commands in {LISTEN_S:g} s. "
+                "Two controllers would fight over its motors: end the other one, or release the robot's own."
+            )
         guard = Guard.start(wanted.domain, wanted.interface)
         stack.callback(guard.dismiss)
         asked = stack.enter_context(interrupts())

@@ -253,3 +253,23 @@ def test_an_interface_that_is_not_there_is_refused_with_those_that_are(dds_domai
 def test_messages_fit_the_lengths_that_dds_lets_through():
     assert len(encode_command(a_command())) == wire_length(COMMAND)
     assert len(encode_state(a_state())) == wire_length(STATE)
+
+
+def test_a_link_hears_who_else_commands_the_robot(dds_domain):
+    """Discovery takes its time, so the other one speaks in a process of its own for as long as it takes."""
+    link = DdsLink(dds_domain, "lo")
+    assert link.rivals(0.2) == 0
+    link.write(damping(np.zeros(JOINTS), 5))
+    assert link.rivals(0.2) == 0, "its own commands are no rival's"
+    other = (
+        "import sys, time, numpy as np; from deploy.dds import DdsLink; from deploy.messages import damping\n"
+        "link = DdsLink(int(sys.argv[1]), 'lo')\n"
+        "while True: link.write(damping(np.zeros(29), 5)); time.sleep(0.02)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", other, str(dds_domain)])
+    try:
+        assert any(link.rivals(0.5) for _ in range(60))
+    finally:
+        process.kill()
+        process.wait()
+        link.close()
