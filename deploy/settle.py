@@ -16,6 +16,7 @@ from jaxtyping import Float
 from corpus import rotations
 from deploy.contract import CONTROL_HZ, STANDING
 from deploy.reference import Preview
+from deploy.springs import spring
 from deploy.stance import stand_height
 
 HALF_LIFE_S = 0.15
@@ -27,12 +28,8 @@ SETTLED_S = 10 * HALF_LIFE_S
 def faded(
     x: Float[np.ndarray, " C"], v: Float[np.ndarray, " C"], tau: Float[np.ndarray, " F"], half_life: float = HALF_LIFE_S
 ) -> tuple[Float[np.ndarray, "F C"], Float[np.ndarray, "F C"]]:
-    """An offset and its rate, `tau` seconds after it was `x` and moved at `v`: x″ = −2ωx′ − ω²x, ω from the half-life of a posture
-    at rest."""
-    omega = 1.6783469900166612 / half_life  # (1 + ωt)·e^(−ωt) = ½
-    t = np.maximum(tau, 0.0)[:, None]
-    j, e = v + omega * x, np.exp(-omega * t)
-    return e * (x + j * t), e * (v - omega * j * t)
+    """An offset and its rate, `tau` seconds after it was `x` and moved at `v`: it is drawn to zero."""
+    return spring(x, v, 0.0, half_life, np.maximum(tau, 0.0)[:, None])
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from corpus.motion import CORPUS_FPS
-from deploy.planner import springs
+from deploy import springs
 from deploy.planner.commands import Command
 from deploy.planner.features import AHEAD, HORIZON, wrap
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from corpus import rotations
-from deploy.planner import springs
+from deploy import springs
 
 JOINTS, TILT, CLEARANCE, WAY, TURNING = slice(0, 29), slice(29, 32), slice(32, 33), slice(33, 35), slice(35, 36)
 WIDTH = 36

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from corpus import rotations
 from corpus.g1 import G1
+from deploy import springs
 from deploy.outline import lowest
 from deploy.planner import springs
 from deploy.planner.aim import DT, Aim, Way

@@ -8,7 +8,7 @@ from scipy.integrate import solve_ivp
 from scipy.spatial.transform import Rotation
 
 from corpus import rotations
-from deploy.planner.springs import drive, half_life_for, rate, spring, spring_rotation
+from deploy.springs import drive, half_life_for, rate, spring, spring_rotation
 
 numbers = st.floats(-5, 5)
 
