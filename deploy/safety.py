@@ -16,6 +16,7 @@ from corpus.g1 import G1
 from deploy.link import Received
 from deploy.observation import gravity
 from deploy.reference import Preview
+from deploy.remote import decode_remote
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Situation:
     """Messages refused within the last second."""
     tick_age_s: float = 0.0
     """Since the robot's own clock last moved."""
+    tick_back_ms: int = 0
+    """By how much the robot's own clock has gone back since the control period before."""
     machine: int | None = None
     """Which machine the robot said it was at first."""
     late_s: float = 0.0
@@ -80,8 +83,6 @@ class Situation:
     """As the policy sees it now; None where none is followed."""
     reference_before: Float[np.ndarray, " 36"] | None = None
     """The reference's frame for now, as of the control period before."""
-    stand: Float[np.ndarray, " J"] | None = None
-    """Joint angles of the stand that is held [rad]."""
     period_s: float = 0.02
 
 
@@ -97,13 +98,19 @@ class Fault:
     numbers: dict[str, float] = field(default_factory=dict)
 
 
+STOP_BUTTONS = (frozenset({"L2", "B"}), frozenset({"select"}))
+"""Of the robot's remote: damping in Unitree's own controller, and the way out of its examples."""
+
 Check = Callable[[Situation, Limits], Fault | None]
 
 
 def found(situation: Situation, limits: Limits = Limits()) -> list[Fault]:
-    """Every fault there is; those that lead to damping first."""
-    faults = [fault for check in CHECKS.values() if (fault := check(situation, limits)) is not None]
-    return sorted(faults, key=lambda fault: fault.leads_to != "damping")
+    """Every fault there is; those that lead to damping first. The robot is not measured by a reference that is broken."""
+    faults = {name: fault for name, check in CHECKS.items() if (fault := check(situation, limits)) is not None}
+    if "broken_reference" in faults:
+        for name in ("fallen", "spinning", "far_reference"):
+            faults.pop(name, None)
+    return sorted(faults.values(), key=lambda fault: fault.leads_to != "damping")
 
 
 # --- the robot's side
@@ -124,6 +131,13 @@ def frozen_clock(s: Situation, limits: Limits) -> Fault | None:
     return None
 
 
+def other_clock(s: Situation, limits: Limits) -> Fault | None:
+    """The robot has started anew, or two robots speak in one domain, or old messages come again."""
+    if s.tick_back_ms > 0:
+        return _fault("other_clock", f"the robot's clock went back by {s.tick_back_ms} ms", back_ms=s.tick_back_ms)
+    return None
+
+
 def corrupt(s: Situation, limits: Limits) -> Fault | None:
     if s.refused > limits.most_refused:
         return _fault("corrupt", f"{s.refused} messages of the last second were refused", refused=s.refused)
@@ -135,6 +149,15 @@ def other_machine(s: Situation, limits: Limits) -> Fault | None:
         return None
     now = s.received.state.mode_machine
     return _fault("other_machine", f"the robot said it was machine {s.machine}, now it says {now}", machine=now)
+
+
+def remote_stop(s: Situation, limits: Limits) -> Fault | None:
+    if s.received is None:
+        return None
+    pressed = decode_remote(s.received.state.remote).pressed
+    if any(buttons <= pressed for buttons in STOP_BUTTONS):
+        return _fault("remote_stop", f"{' + '.join(sorted(pressed))} pressed on the robot's remote")
+    return None
 
 
 def not_finite(s: Situation, limits: Limits) -> Fault | None:
@@ -227,6 +250,12 @@ def far_reference(s: Situation, limits: Limits) -> Fault | None:
 # --- the reference
 
 
+def no_reference(s: Situation, limits: Limits) -> Fault | None:
+    if s.mode != "track" or s.reference is not None:
+        return None
+    return _fault("no_reference", "the source shows nothing any more", "settle")
+
+
 def stale_reference(s: Situation, limits: Limits) -> Fault | None:
     if s.reference is None or s.reference.status != "held" or s.reference.age_s <= limits.stale_reference_s:
         return None
@@ -235,12 +264,14 @@ def stale_reference(s: Situation, limits: Limits) -> Fault | None:
 
 
 def broken_reference(s: Situation, limits: Limits) -> Fault | None:
-    """NaN, a root under the floor or in the sky, a jump from one frame to the next."""
+    """NaN, no rotation, a root under the floor or in the sky, a jump from one frame to the next."""
     if s.reference is None:
         return None
     qpos, low, high = s.reference.qpos, *limits.reference_height
     if not (np.isfinite(qpos).all() and np.isfinite(s.reference.velocity).all()):
         return _fault("broken_reference", "the reference holds NaN or infinity", "settle")
+    if (off := float(np.abs(np.linalg.norm(qpos[:, 3:7], axis=1) - 1).max())) > 0.05:
+        return _fault("broken_reference", f"a quaternion's length is {off:.2f} off 1", "settle", off=off)
     if not ((qpos[:, 2] > low) & (qpos[:, 2] < high)).all():
         height = float(qpos[np.argmax(np.abs(qpos[:, 2] - 0.7)), 2])
         return _fault("broken_reference", f"the reference's root is {height:.2f} m high", "settle", height=height)
@@ -268,8 +299,8 @@ def late(s: Situation, limits: Limits) -> Fault | None:
 CHECKS: dict[str, Check] = {
     check.__name__: check
     for check in (
-        no_state, frozen_clock, corrupt, other_machine, not_finite, motor_fault, hot_motor, joint_range, joint_speed,
-        fallen, spinning, far_reference, stale_reference, broken_reference, late,
+        no_state, frozen_clock, other_clock, corrupt, other_machine, remote_stop, not_finite, motor_fault, hot_motor,
+        joint_range, joint_speed, fallen, spinning, far_reference, no_reference, stale_reference, broken_reference, late,
     )
 }  # fmt: skip
 
