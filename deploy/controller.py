@@ -29,6 +29,9 @@ from deploy.stages import Stages
 from deploy.stance import standing
 from deploy.stand import StandOptions, stand_command, stand_gains
 
+TICKS = 2**32
+"""At which the robot's clock begins anew."""
+
 
 class Policy(Protocol):
     contract: Contract
@@ -100,13 +103,13 @@ class Controller:
         """Everything of one control period; never raises for what robot, reference or policy do."""
         self.stages.begin()
         received = self.link.read()
-        refused, tick_age = self._counted(received, now_s)
+        refused, tick_age, tick_back = self._counted(received, now_s)
         self.stages.mark("read")
         preview = self._looked(now_s)
         self.stages.mark("look")
         followed = self.modes.mode in ("track", "settle")
         situation = Situation(
-            now_s, self.modes.mode, received, refused, tick_age, self._machine, late_s, late_count,
+            now_s, self.modes.mode, received, refused, tick_age, tick_back, self._machine, late_s, late_count,
             preview if followed else None, self._now_before() if followed else None, period_s=self.period_s,
         )  # fmt: skip
         faults = found(situation, self.limits)
@@ -127,18 +130,21 @@ class Controller:
 
     # --- what is there
 
-    def _counted(self, received: Received | None, now_s: float) -> tuple[int, float]:
-        """Messages refused within the last second, and since when the robot's clock stands still."""
+    def _counted(self, received: Received | None, now_s: float) -> tuple[int, float, int]:
+        """Messages refused within the last second, since when the robot's clock stands still [s], how far it went back [ms]."""
         total = sum(self.link.refused.values())
         self._refused.append((now_s, total))
         earlier = [count for when, count in self._refused if when > now_s - 1.0]
         if received is None:
-            return total - earlier[0], 0.0
+            return total - earlier[0], 0.0, 0
         if self._machine is None:
             self._machine = received.state.mode_machine
-        if self._tick is None or self._tick[0] != received.state.tick:
-            self._tick = (received.state.tick, now_s)
-        return total - earlier[0], now_s - self._tick[1]
+        tick, back = received.state.tick, 0
+        if self._tick is None or self._tick[0] != tick:
+            if self._tick is not None and (gone := (tick - self._tick[0]) % TICKS) >= TICKS // 2:
+                back = TICKS - gone
+            self._tick = (tick, now_s)
+        return total - earlier[0], now_s - self._tick[1], back
 
     def _looked(self, now_s: float) -> Preview | None:
         """The reference as it is shown to the policy: the source's, its offset fading, or the way to a stand."""
@@ -148,11 +154,19 @@ class Controller:
             return settling.preview(now_s - since, self.frames)
         if mode == "damping":
             return None
-        preview = self.source.look(now_s)
+        preview = self._look(now_s)
         if preview is None or mode != "track" or self._offset is None:
             return preview
         offset, since = self._offset
         return offset.added(preview, now_s - since + np.array(self.frames) * self.period_s)
+
+    def _look(self, now_s: float) -> Preview | None:
+        try:
+            return self.source.look(now_s)
+        except (ValueError, MotionloomError) as error:  # then it has nothing to show
+            if self.journal is not None:
+                self.journal.event(now_s, "source", text=str(error))
+            return None
 
     def _now_before(self) -> Float[np.ndarray, " 36"] | None:
         return None if self._shown is None else self._shown.qpos[0]
@@ -167,6 +181,8 @@ class Controller:
             self._ended = True
         if self._ended and wish == "track":
             wish = "stand"
+        if any(fault.name == "remote_stop" for fault in faults):
+            wish = "stop"  # also where the robot only damps: it shall not stand up afterwards
         since = now_s - before.since_s
         self.modes = advanced(
             before, wish, faults, now_s,
@@ -177,6 +193,7 @@ class Controller:
         if self.modes.mode != before.mode:
             self._enter(self.modes.mode, before.mode, now_s, received, preview)
         elif self.modes.mode in ("track", "settle"):
+            assert preview is not None  # else `no_reference` would have led elsewhere
             self._shown = preview
         self._tell(now_s, before, faults)
 
@@ -196,18 +213,17 @@ class Controller:
             self._posture = STANDING if before == "settle" else self._first
             self._shown = None
         elif mode == "track" and preview is not None and received is not None:
-            self._begin_track(now_s, received.state)
+            self._begin_track(now_s, received.state, preview)
         elif mode == "settle" and self._shown is not None:
             # What the last control period showed as the next frame is now.
             begun = Settling(self._shown.qpos[self._next], self._shown.velocity[self._next])
             self._settling = (begun, now_s)
             self._shown = begun.preview(0.0, self.frames)
 
-    def _begin_track(self, now_s: float, state: LowState) -> None:
+    def _begin_track(self, now_s: float, state: LowState, preview: Preview) -> None:
         """The motion begins where the robot stands, facing its way, in the posture that it stands in."""
         self.source.begin()
-        preview, self._ended = self.source.look(now_s), False
-        assert preview is not None
+        preview, self._ended = self._look(now_s) or preview, False
         stood = standing(joints=self._posture)
         here = rotations.multiply(rotations.about_z(rotations.heading(preview.qpos[0, 3:7])), stood[3:7])
         stood[3:7] = here
@@ -225,8 +241,7 @@ class Controller:
     ) -> tuple[LowCmd, Float[np.ndarray, " J"] | None]:
         mode = self.modes.mode
         if received is None or mode == "damping":
-            position = STANDING if received is None else np.nan_to_num(received.state.joint_position)
-            return damping(position, self._machine or 0), None
+            return self._damping(received), None
         state = received.state
         if mode == "stand":
             since = now_s - self.modes.since_s
@@ -235,7 +250,9 @@ class Controller:
         try:
             return self._tracking(state)
         except (ValueError, MotionloomError) as error:  # NaN out of the policy, or into it
-            return self._given_up(now_s, state, error), None
+            command, fault = self._given_up(now_s, state, error)
+            faults.append(fault)
+            return command, None
 
     def _tracking(self, state: LowState) -> tuple[LowCmd, Float[np.ndarray, " J"]]:
         assert self._shown is not None
@@ -264,11 +281,23 @@ class Controller:
         self.stages.mark("clamp")
         return LowCmd(self._target, command.kp, command.kd, command.mode_machine)
 
-    def _given_up(self, now_s: float, state: LowState, error: Exception) -> LowCmd:
+    def damp(self) -> None:
+        """Let the robot sink down now: the last command of a program that goes wrong."""
+        self.link.write(self._damping(self.link.read()))
+
+    def _damping(self, received: Received | None) -> LowCmd:
+        if received is None:
+            return damping(STANDING, 0)
+        position = received.state.joint_position
+        if not np.isfinite(position).all():
+            position = STANDING  # without stiffness it means nothing
+        return damping(position, received.state.mode_machine)
+
+    def _given_up(self, now_s: float, state: LowState, error: Exception) -> tuple[LowCmd, Fault]:
         fault = Fault("policy", str(error))
         before, self.modes = self.modes, Modes("damping", now_s, stopped=True, fault=fault.name)
         self._tell(now_s, before, [fault])
-        return damping(state.joint_position, state.mode_machine)
+        return self._damping(Received(state, now_s)), fault
 
     def _note(self, now_s: float, report: Report) -> None:
         if self.journal is None or report.state is None:
