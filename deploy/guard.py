@@ -67,6 +67,16 @@ class Guard:
         except (BrokenPipeError, BlockingIOError):  # ended; or has not read for minutes
             raise MotionloomError("The guard has died: nothing would stop the robot if this program died.") from None
 
+    def __enter__(self) -> Guard:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """A program that ends by an error leaves the guard behind, which damps the robot for a while."""
+        if kind is None:
+            self.dismiss()
+        else:
+            self._pipe.close()
+
     def dismiss(self) -> None:
         """The controller has damped the robot and ends: the guard ends too."""
         try:

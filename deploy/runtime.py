@@ -72,7 +72,7 @@ class Run:
     worst_late_s: float = 0.0
     seconds: float = 0.0
     fault: str = ""
-    """The first fault that ended it; empty where it came to its end."""
+    """The first fault that ended it, or why nothing was followed; empty where it came to its end."""
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
@@ -97,9 +97,10 @@ def run(
     start = due = clock()
     try:
         while (wish := operator.wish(due, report)) is not None:
-            late = clock() - due
+            begun = clock()
+            late = begun - due
             late_count = late_count + 1 if late > period / 2 else 0
-            report = controller.step(clock(), wish, late_s=max(0.0, late), late_count=late_count)
+            report = controller.step(begun, wish, late_s=max(0.0, late), late_count=late_count)
             done = clock()
             outcome.periods += 1
             outcome.tracked += report.modes.mode == "track"
@@ -110,12 +111,17 @@ def run(
                 beat(report.command.mode_machine)
             if told is not None:
                 told(done, report)
-            due = max(due + period, clock() - period)
+            due = max(due, begun - period) + period
             if (left := due - clock()) > 0:
                 sleep(left)
+    except BaseException:
+        controller.damp()  # whatever it was: the robot would go on under the last command
+        raise
     finally:
         if collecting:
             gc.enable()
+    if not (outcome.tracked or outcome.fault):
+        outcome.fault = report.faults[0].name if report is not None and report.faults else "nothing_followed"
     outcome.seconds = clock() - start
     outcome.stages = controller.stages.summary()
     return outcome

@@ -79,8 +79,7 @@ def deploy_run(wanted: Wanted, tell: Callable[[str], None] = lambda line: None) 
                 f"Somebody else commands the robot on domain {wanted.domain}: {rivals} commands in {LISTEN_S:g} s. "
                 "Two controllers would fight over its motors: end the other one, or release the robot's own."
             )
-        guard = Guard.start(wanted.domain, wanted.interface)
-        stack.callback(guard.dismiss)
+        guard = stack.enter_context(Guard.start(wanted.domain, wanted.interface))
         asked = stack.enter_context(interrupts())
         controller = Controller(policy, source, link, posture=posture_of(source), journal=journal)
         outcome = run(

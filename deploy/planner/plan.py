@@ -17,7 +17,6 @@ from corpus import rotations
 from corpus.g1 import G1
 from deploy import springs
 from deploy.outline import lowest
-from deploy.planner import springs
 from deploy.planner.aim import DT, Aim, Way
 from deploy.planner.blend import CLEARANCE, JOINTS, TILT, TURNING, WAY, Blend, between, lean
 from deploy.planner.commands import STAND, Command, Limits, sane
