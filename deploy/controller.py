@@ -17,6 +17,7 @@ from corpus import rotations
 from corpus.errors import MotionloomError
 from corpus.g1 import G1
 from deploy.contract import STANDING, Contract
+from deploy.joining import Joining
 from deploy.link import Link, Received
 from deploy.log import Step
 from deploy.messages import LowCmd, LowState, damping
@@ -74,25 +75,27 @@ class Controller:
         source: ReferenceSource,
         link: Link,
         *,
-        posture: Float[np.ndarray, " J"] = STANDING,
+        posture: Float[np.ndarray, " J"] | None = STANDING,
         limits: Limits = Limits(),
         stand: StandOptions = StandOptions(),
         journal: Journal | None = None,
     ):
-        """`source` shows the frames of `frames_of(policy.contract)`; `posture` are the joints in which it is waited for [rad]."""
+        """`source` shows the frames of `frames_of(policy.contract)`; `posture` are the joints in which it is waited for [rad]; None
+        waits for a person who stands still, in their posture."""
         self.policy, self.source, self.link, self.journal = policy, source, link, journal
         self.limits, self.stand, self.contract = limits, stand, policy.contract
         self.frames = frames_of(self.contract)
         self.period_s = 1 / self.contract.control_hz
         self._seen = [self.frames.index(frame) for frame in self.contract.observation.frames]
         self._next = self.frames.index(1)
-        self._first = self._posture = posture
+        self._joining = Joining() if posture is None else None
+        self._first = self._posture = STANDING if posture is None else posture
         self.modes, self.stages = Modes(), Stages()
         self._machine: int | None = None
         self._tick: tuple[int, float] | None = None
         self._refused: deque[tuple[float, int]] = deque(maxlen=64)
         self._shown: Preview | None = None
-        self._start = self._target = posture
+        self._start = self._target = self._posture
         self._stiff = self._ended = False
         self._action = np.zeros(G1.joint_count, np.float32)
         self._turned = rotations.about_z(np.array(0.0))
@@ -179,14 +182,16 @@ class Controller:
         before = self.modes
         if preview is not None and preview.status == "ended" and before.mode == "track":
             self._ended = True
-        if self._ended and wish == "track":
+        if self._ended and wish == "track" and before.mode == "track":
             wish = "stand"
         if any(fault.name == "remote_stop" for fault in faults):
             wish = "stop"  # also where the robot only damps: it shall not stand up afterwards
         since = now_s - before.since_s
+        up = since > self.stand.ramp_s + self.stand.hold_s
+        if up and before.mode == "stand" and self._joining is not None:
+            self._posture = self._joining.follow(preview, self._posture, self.period_s)
         self.modes = advanced(
-            before, wish, faults, now_s,
-            up=since > self.stand.ramp_s + self.stand.hold_s,
+            before, wish, faults, now_s, up=up,
             near=self._may_begin(now_s, preview),
             settled=since > SETTLED_S + 0.5,
         )  # fmt: skip
@@ -199,6 +204,8 @@ class Controller:
 
     def _may_begin(self, now_s: float, preview: Preview | None) -> bool:
         if preview is None or preview.status != "live":
+            return False
+        if self._joining is not None and not self._joining.ready(preview, self._posture):
             return False
         return broken_reference(Situation(now_s, "stand", None, reference=preview), self.limits) is None
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from deploy.controller import Controller, Report
 
 
@@ -28,6 +30,9 @@ class Automatic:
     damping_s: float = 0.5
     wait_s: float = 30.0
     """Wait so long for the robot's first state and for the motion's first frame [s]."""
+    lasting: bool = False
+    """Where a motion ends another may come, as of live sources: stand meanwhile, and wait for as long as it takes, or at most for
+    `seconds` and `wait_s`. Else the end of the motion is the end of the run."""
     asked: Callable[[], int] = lambda: 0
     """How often somebody has asked to end it: once for a stand and damping, twice for an emergency stop."""
     _begun_s: float | None = None
@@ -45,12 +50,7 @@ class Automatic:
             return "damping" if now_s - modes.since_s < self.damping_s else None
         if modes.mode == "track" and self._tracked_s is None:
             self._tracked_s = now_s
-        if self._tracked_s is None and now_s - self._begun_s > self.wait_s:
-            self._over = True
-        long_enough = (
-            self.seconds is not None and self._tracked_s is not None and now_s - self._tracked_s >= self.seconds
-        )
-        self._over = self._over or long_enough or report.ended or asked > 0
+        self._over = self._over or asked > 0 or self._enough(now_s, report)
         if asked > 1:
             return "stop"
         if not self._over:
@@ -58,6 +58,17 @@ class Automatic:
         if modes.mode == "stand" and now_s - modes.since_s < self.stand_s:
             return "stand"
         return "damping"
+
+    def _enough(self, now_s: float, report: Report) -> bool:
+        """Waited, or followed, for long enough?"""
+        assert self._begun_s is not None
+        if self._tracked_s is not None:
+            long_enough = self.seconds is not None and now_s - self._tracked_s >= self.seconds
+            return long_enough or (report.ended and not self.lasting)
+        wait_s = self.wait_s
+        if self.lasting and report.state is not None:
+            wait_s = np.inf if self.seconds is None else wait_s + self.seconds
+        return now_s - self._begun_s > wait_s
 
 
 @dataclass

@@ -23,6 +23,7 @@ from deploy.controller import Controller, Report, frames_of
 from deploy.dds import DdsLink
 from deploy.guard import Guard
 from deploy.link import Link
+from deploy.live import LiveSource
 from deploy.log import RunLog
 from deploy.policy import StepPolicy
 from deploy.reference import ClipSource, ReferenceSource
@@ -82,9 +83,10 @@ def deploy_run(wanted: Wanted, tell: Callable[[str], None] = lambda line: None) 
         guard = stack.enter_context(Guard.start(wanted.domain, wanted.interface))
         asked = stack.enter_context(interrupts())
         controller = Controller(policy, source, link, posture=posture_of(source), journal=journal)
-        outcome = run(
-            controller, Automatic(seconds=wanted.seconds, asked=asked), beat=guard.beat, told=Telling(tell, link)
-        )
+        operator = Automatic(seconds=wanted.seconds, asked=asked, lasting=isinstance(source, LiveSource))
+        if isinstance(source, LiveSource):
+            tell(f"listening on UDP port {source.port}; whoever stands still on both feet is followed; ctrl-C ends it")
+        outcome = run(controller, operator, beat=guard.beat, told=Telling(tell, link))
         if journal is not None:
             journal.event(0.0, "end", **{k: v for k, v in asdict(outcome).items() if k != "stages"})
     for line in as_lines(outcome, controller, journal):
@@ -92,8 +94,11 @@ def deploy_run(wanted: Wanted, tell: Callable[[str], None] = lambda line: None) 
     return outcome
 
 
-def posture_of(source: ReferenceSource) -> Float[np.ndarray, " J"]:
-    """In which the robot waits for the motion: the motion's own first posture where it can be stood in."""
+def posture_of(source: ReferenceSource) -> Float[np.ndarray, " J"] | None:
+    """In which the robot waits for the motion: the motion's own first posture where it can be stood in; of live motion (None) that
+    of the person, as soon as they stand."""
+    if isinstance(source, LiveSource):
+        return None
     if isinstance(source, ClipSource) and can_be_stood_in(source.first):
         return source.first[7:]
     return STANDING

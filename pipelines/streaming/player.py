@@ -70,6 +70,12 @@ def robot_take(path: Path, load: LoadOptions = LoadOptions(), *, source: str | N
     return raw
 
 
+def held(frames: Float[np.ndarray, "T N"], fps: float, seconds: float) -> Float[np.ndarray, "U N"]:
+    """Frames whose first and last are held for so long: a person waits before and after, as live ones do."""
+    count = round(seconds * fps)
+    return np.concatenate([np.repeat(frames[:1], count, 0), frames, np.repeat(frames[-1:], count, 0)])
+
+
 def smpl_take(motion: HumanMotion, kind: str = "smplx") -> HumanTake:
     """The motion of SMPL's 22 joints as `trans` and rotation vectors, with the bones of whoever moved."""
     if motion.skeleton.name != "smpl":
