@@ -84,7 +84,8 @@ class LiveRetargeter:
 
     def _frame(self, frame: HumanFrame, arrived_s: float) -> list[QposPacket]:
         if self.over:
-            self.refused["after_end"] += not frame.last  # the end is told more than once
+            if not frame.last:  # the end is told more than once
+                self.refused["after_end"] += 1
             return []
         assert self.hello is not None, "whoever is followed has said hello"
         if self.take is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import select
 import socket
 import time
@@ -35,10 +34,11 @@ class Status:
     refused: dict[str, int]
 
     def line(self) -> str:
-        p50, p99 = np.percentile(self.retarget_ms, [50, 99]) if self.retarget_ms else (math.nan, math.nan)
+        ranks = np.percentile(self.retarget_ms, [50, 99]) if self.retarget_ms else ()
+        times = " ".join(f"{name} {value:.1f}" for name, value in zip(("p50", "p99"), ranks, strict=False)) or "–"
         refused = ", ".join(f"{name} {count}" for name, count in sorted(self.refused.items())) or "none"
         rates = f"in {self.frames / self.seconds:5.1f} fps, out {self.packets / self.seconds:5.1f} fps"
-        return f"{rates}, retarget ms p50 {p50:.1f} p99 {p99:.1f}, lost {self.lost}, refused {refused}"
+        return f"{rates}, retarget ms {times}, lost {self.lost}, refused {refused}"
 
 
 def warm(options: StreamOptions) -> None:
