@@ -9,6 +9,7 @@ from pipelines.hme_commands import add_modules
 COMMANDS: dict[str, str] = {
     "export": "a policy bundle of a student: what the robot runs, without torch",
     "sim": "a G1 in MuJoCo that speaks the robot's own protocol",
+    "listen": "what the robot says of itself, without commanding anything",
     "run": "let a policy follow a motion on the simulator or the robot",
     "styles": "what the planner can be asked for; with a corpus, build its index",
     "judge": "how well a run followed its reference, and how punctual it was",
