@@ -6,7 +6,8 @@ import pytest
 from corpus import rotations
 from corpus.g1 import G1
 from deploy.contract import STANDING
-from deploy.stance import can_be_stood_in, lowest_point, stand_height, standing, swaying
+from deploy.outline import lowest
+from deploy.stance import can_be_stood_in, stand_height, standing, swaying
 
 KNEES = [i for i, name in enumerate(G1.joint_names) if "knee" in name]
 LEFT_HIP_PITCH = G1.joint_names.index("left_hip_pitch_joint")
@@ -14,7 +15,7 @@ LEFT_HIP_PITCH = G1.joint_names.index("left_hip_pitch_joint")
 
 def test_soles_are_on_the_floor_wherever_the_robot_stands():
     for joints in (STANDING, 1.3 * STANDING, np.zeros(29)):
-        assert lowest_point(standing((1.0, -2.0), 0.7, joints)) == pytest.approx(0.0, abs=1e-9)
+        assert lowest(standing((1.0, -2.0), 0.7, joints)[None])[0] == pytest.approx(0.0, abs=1e-9)
     assert standing()[2] == stand_height() == pytest.approx(0.75, abs=0.05)
 
 
@@ -44,7 +45,9 @@ def test_what_cannot_be_held_by_stiff_joints_is_told(what):
 def test_swaying_keeps_the_soles_on_the_floor_and_the_feet_where_they_are():
     motion = swaying(6.0, seed=2)
     assert len(motion.qpos) == round(6.0 * motion.fps)
-    assert [lowest_point(row) for row in motion.qpos[::20]] == pytest.approx([0.0] * len(motion.qpos[::20]), abs=1e-9)
+    assert [lowest(row[None])[0] for row in motion.qpos[::20]] == pytest.approx(
+        [0.0] * len(motion.qpos[::20]), abs=1e-9
+    )
     assert motion.qpos[0, 7:] == pytest.approx(STANDING)
     assert np.ptp(motion.qpos[:, 7:], axis=0).max() > 0.05
     assert (swaying(6.0, seed=2).qpos == motion.qpos).all()

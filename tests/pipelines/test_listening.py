@@ -16,7 +16,7 @@ from corpus.g1 import G1
 from deploy.contract import STANDING
 from deploy.messages import JOINTS, LowState
 from pipelines.cli import main
-from pipelines.deploy_commands.listen import Heard
+from pipelines.listening import Heard
 
 STILL = LowState(
     tick=1000, mode_machine=5, joint_position=STANDING, joint_speed=np.zeros(JOINTS), torque=np.zeros(JOINTS),
