@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["s3_server", "toy_bundle"]
+pytest_plugins = ["dds_domains", "s3_server", "toy_bundle"]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -1,4 +1,4 @@
-"""Fixtures of tests about the robot's side."""
+"""DDS domains of their own, for tests that speak over DDS."""
 
 from __future__ import annotations
 
