@@ -217,7 +217,7 @@ class Controller:
             if self._stiff:  # what bears the robot's weight goes on bearing it: the same torques by other gains
                 self._start += self.contract.gains.kp * (self._target - joints) / stand_gains(self.stand)[0]
             self._target = self._start.copy()
-            self._posture = STANDING if before == "settle" else self._first
+            self._posture = self._start if self._stiff else self._first
             self._shown = None
         elif mode == "track" and preview is not None and received is not None:
             self._begin_track(now_s, received.state, preview)
