@@ -101,7 +101,7 @@ def run(
     A period that could not begin in time begins at once, and those that it swallowed are not made up for.
     """
     outcome, report, period = Run(), None, controller.period_s
-    late_count = 0
+    late_count, behind = 0, 0.0
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()  # a collection takes longer than a control period may be late
@@ -110,8 +110,8 @@ def run(
         while (wish := operator.wish(due, report)) is not None:
             begun = clock()
             late = begun - due
-            late_count = late_count + 1 if late > period / 2 else 0
-            report = controller.step(begun, wish, late_s=max(0.0, late), late_count=late_count)
+            late_count, behind = (late_count + 1, behind + late) if late > period / 2 else (0, 0.0)
+            report = controller.step(begun, wish, late_s=behind, late_count=late_count)
             done = clock()
             outcome.periods += 1
             outcome.tracked += report.modes.mode == "track"

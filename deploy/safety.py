@@ -44,7 +44,8 @@ class Limits:
     late_periods: int = 3
     """So many control periods one after another may be late."""
     late_s: float = 0.1
-    """No control period may be later than this [s]."""
+    """Those that are late may be so by this together [s]: so a policy that hangs is noticed by the next period, and one that is always
+    too slow within 200 ms."""
     stale_reference_s: float = 0.1
     """A live reference may stay away so long [s] before the robot goes to a stand."""
     reference_speed: float = 2.0
@@ -76,7 +77,7 @@ class Situation:
     machine: int | None = None
     """Which machine the robot said it was at first."""
     late_s: float = 0.0
-    """How much later this control period begins than it should."""
+    """How much later control periods have begun than they should, added up since one came in time."""
     late_count: int = 0
     """How many in a row were late."""
     reference: Preview | None = None
@@ -292,7 +293,7 @@ def broken_reference(s: Situation, limits: Limits) -> Fault | None:
 def late(s: Situation, limits: Limits) -> Fault | None:
     if s.mode == "damping" or (s.late_s <= limits.late_s and s.late_count <= limits.late_periods):
         return None
-    text = f"the control period begins {s.late_s * 1000:.0f} ms late, {s.late_count} in a row are"
+    text = f"{s.late_count} control periods in a row began late, by {s.late_s * 1000:.0f} ms together"
     return _fault("late", text, late_s=s.late_s, count=s.late_count)
 
 
