@@ -22,7 +22,7 @@ from deploy.controller import Controller, frames_of
 from deploy.link import Received
 from deploy.messages import STOP_KD, LowCmd, LowState
 from deploy.reference import ClipSource
-from deploy.safety import Limits
+from deploy.situation import Limits
 from deploy.stance import swaying
 from deploy.stand import StandOptions, stand_gains
 from deploy.wire import BadMessage, decode_state, encode_state

@@ -44,7 +44,7 @@ from deploy.live import LiveOptions, LiveSource
 from deploy.messages import LowCmd
 from deploy.policy import StepPolicy
 from deploy.runtime import Automatic, run
-from deploy.safety import Limits
+from deploy.situation import Limits
 from deploy.stand import StandOptions
 from pipelines.streaming.player import HumanTake, smpl_take
 from retarget.stream import StreamOptions

@@ -16,6 +16,7 @@ from jaxtyping import Float, Float32
 from corpus import rotations
 from corpus.errors import MotionloomError
 from corpus.g1 import G1
+from deploy.clamps import clamped
 from deploy.contract import STANDING, Contract
 from deploy.joining import Joining
 from deploy.link import Link, Received
@@ -24,8 +25,9 @@ from deploy.messages import LowCmd, LowState, damping
 from deploy.modes import Modes, advanced
 from deploy.observation import Reference, RobotState, observe
 from deploy.reference import Preview, ReferenceSource
-from deploy.safety import Fault, Limits, Situation, broken_reference, clamped, found
+from deploy.safety import broken_reference, found
 from deploy.settle import SETTLED_S, Offset, Settling
+from deploy.situation import Fault, Limits, Situation
 from deploy.stages import Stages
 from deploy.stance import standing
 from deploy.stand import StandOptions, stand_command, stand_gains

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from deploy.safety import Fault
+from deploy.situation import Fault
 
 MODES = ("damping", "stand", "track", "settle")
 """Motors only damp; stiff joints hold a posture; the policy follows a motion; the policy brings it to a stand."""

@@ -13,13 +13,13 @@ from corpus.errors import MotionloomError
 from corpus.g1 import G1
 from corpus.motion import RobotMotion
 from corpus.recording import read_recording
+from deploy.clamps import clamped
 from deploy.contract import STANDING, Contract
 from deploy.controller import Controller, frames_of
 from deploy.log import RunLog
 from deploy.messages import JOINTS, STOP_KD
 from deploy.observation import Reference, RobotState, observe
 from deploy.reference import ClipSource, Preview, StandSource
-from deploy.safety import clamped
 from deploy.stance import standing
 from deploy.stand import StandOptions
 

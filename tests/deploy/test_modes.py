@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.modes import MODES, WISHES, Modes, advanced
-from deploy.safety import Fault
+from deploy.situation import Fault
 
 DAMPS, SETTLES = Fault("fallen", "it lies"), Fault("stale_reference", "nothing comes", "settle")
 FAULTS = ((), (DAMPS,), (SETTLES,), (DAMPS, SETTLES))
