@@ -6,7 +6,6 @@ report = controller.step(time.monotonic(), wish="track")    # 50 times a second;
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from corpus.errors import MotionloomError
 from corpus.g1 import G1
 from deploy.clamps import clamped
 from deploy.contract import STANDING, Contract
+from deploy.hearing import Hearing
 from deploy.joining import Joining
 from deploy.link import Link, Received
 from deploy.log import Step
@@ -31,9 +31,6 @@ from deploy.situation import Fault, Limits, Situation
 from deploy.stages import Stages
 from deploy.stance import standing
 from deploy.stand import StandOptions, stand_command, stand_gains
-
-TICKS = 2**32
-"""At which the robot's clock begins anew."""
 
 
 class Policy(Protocol):
@@ -93,9 +90,8 @@ class Controller:
         self._joining = Joining() if posture is None else None
         self._first = self._posture = STANDING if posture is None else posture
         self.modes, self.stages = Modes(), Stages()
-        self._machine: int | None = None
-        self._tick: tuple[int, float] | None = None
-        self._refused: deque[tuple[float, int]] = deque(maxlen=64)
+        self._hearing = Hearing()
+        self._told: set[str] = set()
         self._shown: Preview | None = None
         self._start = self._target = self._posture
         self._stiff = self._ended = False
@@ -108,13 +104,13 @@ class Controller:
         """Everything of one control period; never raises for what robot, reference or policy do."""
         self.stages.begin()
         received = self.link.read()
-        refused, tick_age, tick_back = self._counted(received, now_s)
+        heard = self._hearing.heard(received, self.link.refused, now_s)
         self.stages.mark("read")
         preview = self._looked(now_s)
         self.stages.mark("look")
         followed = self.modes.mode in ("track", "settle")
         situation = Situation(
-            now_s, self.modes.mode, received, refused, tick_age, tick_back, self._machine, late_s, late_count,
+            now_s, self.modes.mode, received, *heard, late_s, late_count,
             preview if followed else None, self._now_before() if followed else None, period_s=self.period_s,
         )  # fmt: skip
         faults = found(situation, self.limits)
@@ -134,22 +130,6 @@ class Controller:
         return report
 
     # --- what is there
-
-    def _counted(self, received: Received | None, now_s: float) -> tuple[int, float, int]:
-        """Messages refused within the last second, since when the robot's clock stands still [s], how far it went back [ms]."""
-        total = sum(self.link.refused.values())
-        self._refused.append((now_s, total))
-        earlier = [count for when, count in self._refused if when > now_s - 1.0]
-        if received is None:
-            return total - earlier[0], 0.0, 0
-        if self._machine is None:
-            self._machine = received.state.mode_machine
-        tick, back = received.state.tick, 0
-        if self._tick is None or self._tick[0] != tick:
-            if self._tick is not None and (gone := (tick - self._tick[0]) % TICKS) >= TICKS // 2:
-                back = TICKS - gone
-            self._tick = (tick, now_s)
-        return total - earlier[0], now_s - self._tick[1], back
 
     def _looked(self, now_s: float) -> Preview | None:
         """The reference as it is shown to the policy: the source's, its offset fading, or the way to a stand."""
@@ -325,12 +305,16 @@ class Controller:
         self.journal.add(step)
 
     def _tell(self, now_s: float, before: Modes, faults: list[Fault]) -> None:
-        """Mode changes and the faults that made them go into the journal."""
-        if self.journal is None or self.modes.mode == before.mode:
+        """Mode changes and the faults that made them go into the journal; so do faults that keep the robot where it is."""
+        changed, told = self.modes.mode != before.mode, self._told
+        self._told = {fault.name for fault in faults}
+        if self.journal is None:
             return
         for fault in faults:
-            self.journal.event(now_s, fault.name, text=fault.text, **fault.numbers)
-        self.journal.event(now_s, "mode", before=before.mode, now=self.modes.mode)
+            if changed or fault.name not in told:
+                self.journal.event(now_s, fault.name, text=fault.text, **fault.numbers)
+        if changed:
+            self.journal.event(now_s, "mode", before=before.mode, now=self.modes.mode, fault=self.modes.fault)
 
 
 def frames_of(contract: Contract) -> tuple[int, ...]:

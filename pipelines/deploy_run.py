@@ -22,7 +22,6 @@ from deploy.contract import STANDING
 from deploy.controller import Controller, Report, frames_of
 from deploy.dds import DdsLink
 from deploy.guard import Guard
-from deploy.link import Link
 from deploy.live import LiveSource
 from deploy.log import RunLog
 from deploy.policy import StepPolicy
@@ -86,7 +85,7 @@ def deploy_run(wanted: Wanted, tell: Callable[[str], None] = lambda line: None) 
         operator = Automatic(seconds=wanted.seconds, asked=asked, lasting=isinstance(source, LiveSource))
         if isinstance(source, LiveSource):
             tell(f"listening on UDP port {source.port}; whoever stands still on both feet is followed; ctrl-C ends it")
-        outcome = run(controller, operator, beat=guard.beat, told=Telling(tell, link))
+        outcome = run(controller, operator, beat=guard.beat, told=Telling(tell))
         if journal is not None:
             journal.event(0.0, "end", **{k: v for k, v in asdict(outcome).items() if k != "stages"})
     for line in as_lines(outcome, controller, journal):
@@ -105,17 +104,19 @@ def posture_of(source: ReferenceSource) -> Float[np.ndarray, " J"] | None:
 
 
 class Telling:
-    """A line for every change of mode, with the fault that made it."""
+    """A line for every change of mode, with the fault that made it, and for faults that keep the robot from standing up."""
 
-    def __init__(self, tell: Callable[[str], None], link: Link):
-        self._tell, self._link, self._mode = tell, link, ""
+    def __init__(self, tell: Callable[[str], None]):
+        self._tell, self._told = tell, ("", frozenset[str]())
 
     def __call__(self, now_s: float, report: Report) -> None:
-        if report.modes.mode == self._mode:
+        waits = report.modes.mode == "damping" and not report.modes.stopped
+        told = report.modes.mode, frozenset(fault.name for fault in report.faults if waits)
+        if told == self._told:
             return
-        self._mode = report.modes.mode
+        self._told = told
         why = "; ".join(f"{fault.name}: {fault.text}" for fault in report.faults)
-        self._tell(self._mode + (f" ({why})" if why else ""))
+        self._tell(report.modes.mode + (f" ({why})" if why else ""))
 
 
 def as_lines(outcome: Run, controller: Controller, journal: RunLog | None) -> Iterator[str]:

@@ -20,6 +20,7 @@ from deploy.log import RunLog
 from deploy.messages import JOINTS, STOP_KD
 from deploy.observation import Reference, RobotState, observe
 from deploy.reference import ClipSource, Preview, StandSource
+from deploy.remote import Remote, encode_remote
 from deploy.stance import standing
 from deploy.stand import StandOptions
 
@@ -273,3 +274,24 @@ def test_a_run_is_written_down_as_it_was(tmp_path):
     events = [event["name"] for event in found.events]
     assert events[-2:] == ["hot_motor", "mode"]
     assert [event["now"] for event in found.events if event["name"] == "mode"] == ["stand", "track", "damping"]
+
+
+def test_a_fault_that_keeps_the_robot_from_standing_up_is_written_down_once(tmp_path):
+    path = tmp_path / "run.g1run"
+    with RunLog(path, CONTRACT, {}) as journal:
+        running = loop(journal=journal)
+        running.link.said = lambda state: replace(state, temperature=np.full(JOINTS, 99.0))
+        for _ in range(10):
+            assert running.step().modes.mode == "damping"
+    (event,) = read_recording(path).events
+    assert (event["name"], event["degrees"]) == ("hot_motor", 99.0)
+
+
+def test_a_stop_from_the_remote_while_the_robot_damps_is_for_good():
+    running = loop()
+    pressed = encode_remote(Remote(pressed=frozenset({"L2", "B"})))
+    running.link.said = lambda state: replace(state, remote=pressed)
+    assert running.step().modes.stopped
+    running.link.said = lambda state: state
+    for _ in range(50):
+        assert running.step().modes.mode == "damping"

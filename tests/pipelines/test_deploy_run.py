@@ -22,11 +22,15 @@ from corpus.errors import MotionloomError
 from corpus.motion import RobotMotion
 from corpus.recording import read_recording
 from deploy.contract import STANDING
+from deploy.controller import Report
+from deploy.messages import damping
+from deploy.modes import Modes
 from deploy.reference import ClipSource, StandSource
+from deploy.situation import Fault
 from deploy.stance import standing
 from pipelines.deploy_commands import run as command
 from pipelines.deploy_motion import motion_source
-from pipelines.deploy_run import Wanted, deploy_run, posture_of
+from pipelines.deploy_run import Telling, Wanted, deploy_run, posture_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES = (0, 1, 4, 10)
@@ -165,3 +169,16 @@ def test_the_robot_waits_in_the_motions_own_posture_where_it_can_be_stood_in():
 def test_standing_is_what_is_followed_unless_told():
     assert isinstance(motion_source(options("bundle").follow, FRAMES), StandSource)
     assert Wanted(Path("bundle")).follow == "stand"
+
+
+def test_a_person_is_told_of_modes_and_of_what_keeps_the_robot_down():
+    lines = []
+    telling = Telling(lines.append)
+    hot, late = Fault("hot_motor", "a knee has 99 °C"), Fault("late", "too late")
+    for mode, stopped, faults in (
+        ("damping", False, [hot]), ("damping", False, [hot]), ("damping", False, []), ("stand", False, []),
+        ("stand", False, []), ("damping", True, [late]), ("damping", True, [hot]),
+    ):  # fmt: skip
+        command = damping(STANDING, 5)
+        telling(0.0, Report(Modes(mode, 0.0, stopped), faults, "", False, command, {}))
+    assert lines == ["damping (hot_motor: a knee has 99 °C)", "damping", "stand", "damping (late: too late)"]
