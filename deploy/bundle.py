@@ -42,6 +42,8 @@ STEP_OUTPUTS = ("action", "new_keys", "new_values")
 PROBE_LIMITS = {"float32": 1e-3, "int8": 0.05}
 """Relative error over the probe's frames that a policy may have on the machine at hand; another processor rounds otherwise."""
 _LARGEST_JSON = 1 << 20
+MOST_KP, MOST_KD = 300.0, 15.0
+"""Stiffer [N·m/rad, N·m·s/rad] no controller of the G1 that we know of drives any joint."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +109,7 @@ def open_bundle(folder: Path) -> PolicyBundle:
 
 
 def check_robot(contract: Contract, folder: Path) -> None:
-    """Refuse a contract of another robot, or of another rate, than this program drives."""
+    """Refuse a contract of another robot, of another rate, or of other strength, than this program drives."""
     if contract.joint_names != G1.joint_names:
         pairs = zip(contract.joint_names, G1.joint_names, strict=False)
         other = next((f"{a} in place of {b}" for a, b in pairs if a != b), f"{len(contract.joint_names)} joints")
@@ -116,6 +118,25 @@ def check_robot(contract: Contract, folder: Path) -> None:
         raise MotionloomError(
             f"{folder} is made for {contract.control_hz:g} Hz; the controller runs at {CONTROL_HZ:g} Hz."
         )
+    for what, numbers, low, high in _bounds(contract):
+        wrong = np.flatnonzero((numbers < low) | (numbers > high))
+        if wrong.size:
+            joint, most = G1.joint_names[wrong[0]], np.broadcast_to(high, numbers.shape)[wrong[0]]
+            raise MotionloomError(
+                f"{folder}: {what} of {joint} is {numbers[wrong[0]]:g}; what the G1 is driven with goes up to {most:g}."
+            )
+
+
+def _bounds(contract: Contract) -> tuple[tuple[str, np.ndarray, Any, Any], ...]:
+    """Numbers of a contract that move the robot, with the least and the most of each joint."""
+    gains, reach = contract.gains, G1.upper - G1.lower
+    return (
+        ("kp", gains.kp, 0, MOST_KP),
+        ("kd", gains.kd, 0, MOST_KD),
+        ("effort", gains.effort, 0, 1.001 * G1.effort_limit),
+        ("the default angle", contract.default, G1.lower, G1.upper),
+        ("the action's scale", contract.action_scale, 0, reach),
+    )
 
 
 def about(contract: Contract, window: int) -> dict[str, str]:

@@ -1,6 +1,10 @@
 """The robot's side shows a policy what training's referee shows it, and its actions do the same."""
 
+# MuJoCo's package tells a type checker nothing of its functions.
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
+
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -36,11 +40,11 @@ class Judged:
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []
 
-    def act(self, sight) -> np.ndarray:
-        self.seen.append(sight.observation[0].copy())
-        return answer(sight.observation)
+    def act(self, view: Any) -> np.ndarray:
+        self.seen.append(view.observation[0].copy())
+        return answer(view.observation)
 
-    def forget(self, envs) -> None:
+    def forget(self, envs: Any) -> None:
         pass
 
 

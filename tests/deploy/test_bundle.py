@@ -125,8 +125,18 @@ def test_a_policy_of_another_rate_is_refused(bundle_copy):
         open_bundle(bundle_copy)
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("kp", 3000.0), ("kd", 200.0), ("effort", 880.0), ("default", 9.0), ("action_scale", 50.0)],
+)
+def test_a_policy_that_would_drive_the_robot_too_hard_is_refused(bundle_copy, name, number):
+    resealed(bundle_copy, lambda contract: contract[name].__setitem__(3, number))
+    with pytest.raises(MotionloomError, match="of left_knee_joint is"):
+        open_bundle(bundle_copy)
+
+
 def test_a_model_must_say_the_same_as_its_bundle(bundle_copy):
-    resealed(bundle_copy, lambda contract: contract["kp"].__setitem__(0, 500.0))
+    resealed(bundle_copy, lambda contract: contract["kp"].__setitem__(0, 250.0))
     with pytest.raises(MotionloomError, match="joint_stiffness"):
         open_bundle(bundle_copy).policy()
 
