@@ -2,8 +2,8 @@
 
     python -m benchmarks.deploy_fuzz_controller [--count N] [--seed N]
 
-A controller follows a clip; the robot's states come as bytes, most of them damaged as in `benchmarks.deploy_fuzz`, many with a good
-checksum, and its policy now and then answers nonsense. Every command is checked (`unsafe`). The last line is JSON.
+A controller follows a clip; the robot's states come as bytes, a share of them damaged as in `benchmarks.deploy_fuzz`, some under a
+checksum that fits (`believed`), and its policy answers nonsense. Every command is checked (`unsafe`). The last line is JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections import Counter
 
 import numpy as np
 
-from benchmarks.deploy_fuzz import damaged
+from benchmarks.deploy_fuzz import DAMAGES, unharmed
+from corpus import rotations
 from corpus.g1 import G1
 from deploy.contract import STANDING, Contract
 from deploy.controller import Controller, frames_of
@@ -78,42 +79,55 @@ class Nonsense:
         pass
 
 
-def unsafe(command: LowCmd) -> str:
-    """What is wrong with a command; empty where nothing is."""
-    numbers = np.concatenate([command.joint_position, command.kp, command.kd, command.joint_speed, command.torque])
-    if not np.isfinite(numbers).all():
+def unsafe(command: LowCmd, state: LowState) -> str:
+    """What is wrong with a command that rests on this state; empty where nothing is."""
+    q, kp, kd = command.joint_position, command.kp, command.kd
+    if not np.isfinite(np.concatenate([q, kp, kd, command.joint_speed, command.torque])).all():
         return "not_finite"
-    if not command.kp.any():
-        return "" if (command.kd == STOP_KD).all() else "damping"
-    if (command.joint_position < G1.lower).any() or (command.joint_position > G1.upper).any():
+    if not kp.any():
+        return "" if (kd == STOP_KD).all() else "damping"
+    if (q < G1.lower).any() or (q > G1.upper).any():
         return "range"
-    most = np.maximum(stand_gains(STAND)[0], Contract().gains.kp)
-    return "gains" if (command.kp > most + 1e-6).any() or (command.kd < 0).any() else ""
+    if (kp > MOST_KP + 1e-6).any() or (kd < 0).any():
+        return "gains"
+    asked = kp * (q - state.joint_position) - kd * state.joint_speed
+    spare = (1 - Limits().soft_range) / 2 * (G1.upper - G1.lower)
+    free = (q > G1.lower + spare + 1e-9) & (q < G1.upper - spare - 1e-9)  # at its end the range decides
+    return "torque" if (np.abs(asked) > G1.effort_limit + 1e-6)[free].any() else ""
+
+
+MOST_KP = np.maximum(stand_gains(STAND)[0], Contract().gains.kp)
 
 
 def fuzz_controller(count: int, seed: int) -> dict[str, int]:
-    """How many messages and control periods there were, in which modes; raises where a command is unsafe."""
+    """How many broken messages and control periods there were, in which modes; raises where a command is unsafe."""
     rng = np.random.default_rng(seed)
-    outcomes: Counter[str] = Counter(tried=0, periods=0, controllers=0)
-    messages = (data for data, is_state in damaged(4 * count, seed) if is_state)
+    outcomes: Counter[str] = Counter(fuzz_packets=0, believed=0, periods=0, controllers=0)
     controller, link, now_s = begun(rng, 0.0)
-    for data in messages:
-        if outcomes["tried"] >= count:
-            break
+    while outcomes["fuzz_packets"] < count:
         now_s += controller.period_s
-        whole = controller.modes.mode != "track" or rng.random() >= DAMAGED
-        link.hear(encode_state(good(now_s)) if whole else data, now_s)
-        outcomes["tried"] += 1
+        data = encode_state(moving(rng, now_s))
+        if controller.modes.mode == "track" and rng.random() < DAMAGED:
+            data, before = BROKEN[rng.integers(len(BROKEN))](rng, data), link.newest
+            outcomes["fuzz_packets"] += 1
+            link.hear(data, now_s)
+            outcomes["believed"] += link.newest is not before
+        else:
+            link.hear(data, now_s)
         report = controller.step(now_s, "track")
         outcomes["periods"] += 1
         outcomes[f"in_{report.modes.mode}"] += 1
-        if wrong := unsafe(report.command):
-            raise AssertionError(f"An unsafe command ({wrong}) after {outcomes['tried']} messages, seed {seed}.")
-        if report.modes.stopped:
-            outcomes[f"fault_{report.modes.fault}"] += 1
+        assert link.newest is not None
+        if wrong := unsafe(report.command, link.newest.state):
+            raise AssertionError(f"An unsafe command ({wrong}) after {outcomes['fuzz_packets']} messages, seed {seed}.")
+        if report.modes.stopped or (report.ended and report.modes.mode == "stand"):
+            outcomes[f"fault_{report.modes.fault or 'none'}"] += 1
             controller, link, now_s = begun(rng, now_s)
             outcomes["controllers"] += 1
     return dict(outcomes)
+
+
+BROKEN = [damage for damage in DAMAGES if damage is not unharmed]
 
 
 def begun(rng: np.random.Generator, now_s: float) -> tuple[Controller, BytesLink, float]:
@@ -124,18 +138,21 @@ def begun(rng: np.random.Generator, now_s: float) -> tuple[Controller, BytesLink
     return controller, link, now_s
 
 
-def good(now_s: float) -> LowState:
-    still = np.zeros(G1.joint_count)
+def moving(rng: np.random.Generator, now_s: float) -> LowState:
+    """A robot that stands, trembling."""
+    joints = STANDING + rng.uniform(-0.1, 0.1, G1.joint_count)
+    turn = rotations.from_rotation_vector(rng.uniform(-0.1, 0.1, 3))
     return LowState(
-        tick=round(now_s * 1000) % 2**32, mode_machine=5, joint_position=STANDING.copy(), joint_speed=still, torque=still,
-        root_rotation=np.array([1.0, 0, 0, 0]), angular_velocity=np.zeros(3), acceleration=np.array([0, 0, 9.81]),
+        tick=round(now_s * 1000) % 2**32, mode_machine=5, joint_position=joints,
+        joint_speed=rng.uniform(-5, 5, G1.joint_count), torque=np.zeros(G1.joint_count),
+        root_rotation=turn, angular_velocity=rng.uniform(-1, 1, 3), acceleration=np.array([0, 0, 9.81]),
         temperature=np.full(G1.joint_count, 30.0), motor_fault=np.zeros(G1.joint_count, int),
     )  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=30_000)
+    parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     start_s = time.monotonic()
