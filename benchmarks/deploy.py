@@ -6,9 +6,11 @@ The policy has random weights of a fresh network, so that its actions are small;
 what is timed is the program, not balance. `--all` then runs the other parts one after another (`PARTS`), each alone in
 under 3 minutes, and joins their last lines. Keys of the JSON in the last line, of this part alone:
 
-    step_ms_{p50,p99,max}      read, check, look, observe, infer, clamp, write, log; the 500 Hz or 200 Hz of states are read in it
+    step_ms_{p50,p99,max}      read, check, look, observe, infer, clamp, write, log; the 500 Hz or 200 Hz of states are read in it;
+                               p50 and p99 of the control periods in which the policy acts, max of all
     {stage}_ms_{p50,p99}       of each of them
-    deadline_misses            share of control periods whose command came later than one period after they were due
+    deadline_misses            share of the control periods that were due whose command came later than one period after that, or
+                               never, as those that a longer one swallowed
     worst_late_ms              the latest command, counted from when its period was due
     floor_late_ms_p99          how late a program that only sleeps wakes up, measured in the same minute: the machine's own part
 """
@@ -30,14 +32,14 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.bundle import about
-from deploy.contract import Contract
+from deploy.contract import CONTROL_HZ, Contract
 from deploy.controller import Controller, frames_of
 from deploy.dds import DdsLink
 from deploy.guard import Guard
 from deploy.log import RunLog
 from deploy.policy import StepPolicy
 from deploy.reference import StandSource
-from deploy.runtime import Automatic, run
+from deploy.runtime import Automatic, Run, run
 from pipelines.deploy_run import Wanted, simulator
 
 DOMAIN = 90
@@ -68,15 +70,21 @@ def measure(seconds: float = 60.0, size: str = "S", precision: str = "int8") -> 
         "periods": outcome.periods,
         "fault": outcome.fault,
     }
-    for name, times in outcome.stages.items():
+    for name, times in controller.stages.summary("infer").items():
         figures |= {f"{name}_ms_{rank}": round(times[f"{rank}_ms"], 3) for rank in ("p50", "p99", "max")}
     return figures | {
         "tracked": outcome.tracked,
-        "deadline_misses": outcome.misses / outcome.periods,
+        "deadline_misses": missed(outcome) / max(outcome.periods, int(outcome.seconds * CONTROL_HZ)),
         "worst_late_ms": round(1000 * outcome.worst_late_s, 2),
         "floor_late_ms_p99": round(1000 * float(np.percentile(late, 99)), 3),
         "floor_late_ms_max": round(1000 * max(late), 3),
     }
+
+
+def missed(outcome: Run) -> int:
+    """Control periods whose command came too late, and those that never were because another one took their time."""
+    due = int(outcome.seconds * CONTROL_HZ)
+    return outcome.misses + max(0, due - outcome.periods)
 
 
 def fresh_policy(folder: Path, size: str, precision: str) -> StepPolicy:
@@ -129,7 +137,7 @@ def of_part(name: str, options: list[str]) -> dict[str, Any]:
 
 
 def joined(figures: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
-    """With the other parts' figures; packets of the three fuzzers are added up."""
+    """With the other parts' figures; broken packets of the three fuzzers are added up."""
     own = {
         "policy": ["--run", str(options.run)] if options.run else [],
         "faults": ["--bundle", str(options.bundle)] if options.bundle else [],
@@ -138,7 +146,7 @@ def joined(figures: dict[str, Any], options: argparse.Namespace) -> dict[str, An
     for name in PARTS:
         found = of_part(name, own.get(name, []))
         if name.startswith("fuzz"):
-            packets += int(found["tried"])
+            packets += int(found["fuzz_packets"])
         figures |= {(key if key not in figures else f"{name}_{key}"): value for key, value in found.items()}
     figures["fuzz_packets"] = packets
     if options.bundle and options.corpus:

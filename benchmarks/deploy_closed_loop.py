@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.deploy import missed
 from corpus.catalog import Corpus
 from pipelines.deploy_run import Wanted, deploy_run
 from pipelines.run_judge import judge_run
@@ -65,9 +67,9 @@ def one(
         "whole_body": bool(figures["whole_body_success"] == 1.0),
         "tracked": outcome.tracked,
         "periods": outcome.periods,
-        "misses": outcome.misses,
+        "misses": missed(outcome),
         "mpkpe_mm": round(figures["mpkpe_mm"], 1),
-        "step_ms_p99": round(outcome.stages["step"]["p99_ms"], 2),
+        "step_ms_p99": round(judged.timings.row(by_predicate=pl.col("name") == "step", named=True)["p99_ms"], 2),
         "fault": outcome.fault,
     }
 

@@ -44,9 +44,13 @@ class Stages:
         np.maximum(self._longest[:-1], self._row, out=self._longest[:-1])
         self._longest[-1] = max(self._longest[-1], float(self._row.sum()))
 
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Of each stage and of the whole step ("step"): p50 and p99 of the last ten minutes, max since the beginning [ms]."""
+    def summary(self, having: str | None = None) -> dict[str, dict[str, float]]:
+        """Of each stage and of the whole step ("step"): p50 and p99 of the last ten minutes, max since the beginning [ms].
+
+        `having` is a stage: p50 and p99 are of those periods alone in which it took time, as "infer" while a policy acts."""
         rows = self._ring[: min(self.count, KEPT)] * 1000.0
+        if having is not None:
+            rows = rows[rows[:, self._place[having]] > 0]
         if not len(rows):
             return {}
         columns = np.concatenate([rows, rows.sum(1, keepdims=True)], 1)

@@ -21,6 +21,7 @@ from corpus.durable import replace_file
 from corpus.errors import MotionloomError
 from corpus.motion import CORPUS_FPS, velocity
 from corpus.recording import Recording
+from corpus.stretches import TRACKING
 from pipelines.run_pairs import Pair, followed
 from trainer import scoreboard
 from trainer.evaluate import judge
@@ -41,7 +42,7 @@ class Judged:
     outcomes: pl.DataFrame
     """A row per stretch, as `trainer.evaluate.evaluate` has them, with `start_s` and `broken_off`."""
     timings: pl.DataFrame
-    """A row per stage, and one of the control period: name, p50_ms, p99_ms, max_ms, count."""
+    """A row per stage, one of all together ("step"), and one of the control period: name, p50_ms, p99_ms, max_ms, count."""
     about: dict[str, Any]
     """steps, late, lost, cut_bytes, unjudged, root ("odometry" or "truth"), modes [s], facts, contract (its hash)."""
     events: tuple[dict[str, Any], ...]
@@ -62,9 +63,11 @@ def judge_run(path: Path, truth: Path | None = None) -> Judged:
 
 
 def timings(recording: Recording) -> pl.DataFrame:
-    """How long each stage took, and from one step to the next."""
+    """How long each stage took while the robot followed, all of them together ("step"), and from one step to the next."""
     period = np.diff(recording.time_s)[np.diff(recording.number) == 1]
-    taken = {**recording.stages, "period": period}
+    tracked = recording.mode == TRACKING  # a policy that has nothing to do takes no time
+    stages = {name: np.asarray(seconds, float)[tracked] for name, seconds in recording.stages.items()}
+    taken = {**stages, "step": sum(stages.values(), np.zeros(int(tracked.sum()))), "period": period}
     rows = []
     for name, seconds in taken.items():
         known = 1e3 * np.asarray(seconds, float)[np.isfinite(seconds)]

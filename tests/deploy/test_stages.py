@@ -34,5 +34,20 @@ def test_times_go_to_the_stage_that_has_just_ended(monkeypatch):
     assert summary["write"]["max_ms"] == 0
 
 
+def test_idle_periods_need_not_count(monkeypatch):
+    """A policy that acts in every tenth period takes as long as it takes."""
+    now, stages = made_up(monkeypatch), Stages()
+    for period in range(100):
+        stages.begin()
+        for name, took in (("read", 0.001), ("infer", 0.004 if period % 10 == 0 else 0.0)):
+            now[0] += took
+            stages.mark(name)
+        stages.end()
+    assert stages.summary()["infer"]["p50_ms"] == 0
+    assert stages.summary("infer")["infer"]["p50_ms"] == pytest.approx(4)
+    assert stages.summary("infer")["step"]["p50_ms"] == pytest.approx(5)
+    assert stages.summary("look") == {}
+
+
 def test_nothing_measured_gives_no_summary():
     assert Stages().summary() == {}

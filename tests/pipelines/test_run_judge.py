@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -134,6 +135,18 @@ def test_late_steps_and_stages_are_counted(tmp_path):
     assert times["period"]["p50_ms"] == pytest.approx(20) and times["period"]["max_ms"] == pytest.approx(40)
     assert times["infer"]["max_ms"] == pytest.approx(0.4)
     assert "fault: reason late" in as_text(judged)
+
+
+def test_times_are_of_the_steps_that_follow_something(tmp_path):
+    """Where the robot only stands the policy takes no time, which is none of its merits."""
+    path, speed = tmp_path / "a.g1run", velocity(MOTION)
+    with RunLog(path, Contract(), {}) as log:
+        for i in range(150):
+            step = step_of(i, MOTION.qpos[i], speed[i], MOTION.qpos[i], mode="track" if i >= 130 else "stand")
+            log.add(replace(step, stages={"read": 0.001, "infer": 0.004 if i >= 130 else 0.0}))
+    times = {row["name"]: row for row in judge_run(path).timings.to_dicts()}
+    assert (times["infer"]["p50_ms"], times["infer"]["count"]) == (pytest.approx(4), 20)
+    assert times["step"]["p50_ms"] == pytest.approx(5)
 
 
 def test_the_command_prints_and_writes_all_of_it(tmp_path, capsys):
