@@ -31,6 +31,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from corpus.errors import MotionloomError
 from deploy.bundle import about
 from deploy.contract import CONTROL_HZ, Contract
 from deploy.controller import Controller, frames_of
@@ -64,11 +65,15 @@ def measure(seconds: float = 60.0, size: str = "S", precision: str = "int8") -> 
                 guard.dismiss()
                 link.close()
                 late = lateness.stop()
+    if outcome.fault:
+        raise MotionloomError(
+            f"The run was ended by {outcome.fault} after {outcome.tracked} control periods of following: nothing to time. "
+            "Is the machine busy?"
+        )
     figures: dict[str, float | str] = {
         "size": size,
         "precision": precision,
         "periods": outcome.periods,
-        "fault": outcome.fault,
     }
     for name, times in controller.stages.summary("infer").items():
         figures |= {f"{name}_ms_{rank}": round(times[f"{rank}_ms"], 3) for rank in ("p50", "p99", "max")}
