@@ -14,14 +14,16 @@ from toy_bundle import write_toy_run
 
 from corpus.errors import MotionloomError
 from deploy.bundle import STEPS, open_bundle
+from pipelines.cli import build_parser
 from pipelines.deploy_commands import export as command
 from trainer import export
 
 
 def asked(*words: object) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    command.add_options(parser)
-    return parser.parse_args([str(word) for word in words])
+    """As the command line has it: an option of another command's name must not take its place."""
+    options = build_parser().parse_args(["deploy", "export", *map(str, words)])
+    assert options.run is command.run
+    return options
 
 
 def test_the_command_writes_a_bundle_and_tells_its_figures(tmp_path, exported, monkeypatch, capsys):
