@@ -28,6 +28,7 @@ from deploy.policy import StepPolicy
 from deploy.reference import ClipSource, ReferenceSource
 from deploy.runtime import Automatic, Run, run
 from deploy.stance import can_be_stood_in
+from deploy.stand import StandOptions
 from pipelines.deploy_motion import motion_source
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ class Wanted:
     """As `pipelines.deploy_motion.motion_source` takes it."""
     commands: str | None = None
     source: str | None = None
+    hold_s: float = StandOptions().hold_s
+    """As `StandOptions.hold_s`."""
     seconds: float | None = None
     precision: str = "float32"
     domain: int = 0
@@ -81,8 +84,10 @@ def deploy_run(wanted: Wanted, tell: Callable[[str], None] = lambda line: None) 
             )
         guard = stack.enter_context(Guard.start(wanted.domain, wanted.interface))
         asked = stack.enter_context(interrupts())
-        controller = Controller(policy, source, link, posture=posture_of(source), journal=journal)
+        stand = StandOptions(hold_s=wanted.hold_s)
+        controller = Controller(policy, source, link, posture=posture_of(source), stand=stand, journal=journal)
         operator = Automatic(seconds=wanted.seconds, asked=asked, lasting=isinstance(source, LiveSource))
+        operator.wait_s += wanted.hold_s
         if isinstance(source, LiveSource):
             tell(f"listening on UDP port {source.port}; whoever stands still on both feet is followed; ctrl-C ends it")
         outcome = run(controller, operator, beat=guard.beat, told=Telling(tell))

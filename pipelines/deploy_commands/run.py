@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -10,7 +11,8 @@ CHECKLIST = """The robot itself has never been at hand when this was written. Be
   1. it hangs on a gantry, its feet just off the floor; nobody stands within two metres; somebody holds the e-stop;
   2. it is in debug mode (Unitree's own controller released), so that only this program commands its motors;
   3. a run of this bundle and this motion against `--robot sim` has ended well, and its picture was looked at;
-  4. the first run follows `stand` for some seconds with --seconds 10, the second a slow motion.
+  4. `loom deploy listen` has shown each joint and the IMU to be what they should, moved by hand;
+  5. the first run only stands (--follow stand --hold 60, ended by ctrl-C), the second follows `stand`, the third a slow motion.
 docs/deploy.md has the whole list."""
 
 
@@ -27,6 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--follow", default="stand", metavar="MOTION", help=about)
     add("--commands", metavar="FROM", help="of plan: keyboard, remote, a gamepad's device, or a script (.csv, .jsonl)")
     add("--source", metavar="NAME", help="what reads the motion file (default: whoever can)")
+    about = "hold the stand so long before the motion begins; ctrl-C ends it there too (default 3)"
+    add("--hold", type=float, default=3.0, metavar="S", help=about)
     add("--seconds", type=float, metavar="S", help="follow for so long at most (default: to its end, or ctrl-C)")
     add("--precision", choices=("float32", "int8"), default="float32", help="of the policy (default float32)")
     add("--domain", type=int, default=0, metavar="N", help="of DDS (default 0, as the robot's)")
@@ -52,11 +56,14 @@ def run(options: argparse.Namespace) -> int:
             raise MotionloomError("--with-sim is for --robot sim.")
         if not options.confirmed and not _confirmed():
             raise MotionloomError("Not begun.")
+    if not 0 <= options.hold < math.inf:
+        raise MotionloomError(f"--hold should be 0 or more; got {options.hold:g}.")
     wanted = Wanted(
         bundle=options.bundle,
         follow=options.follow,
         commands=options.commands,
         source=options.source,
+        hold_s=options.hold,
         seconds=options.seconds,
         precision=options.precision,
         domain=options.domain,
