@@ -13,6 +13,10 @@ import numpy as np
 from deploy.controller import Controller, Report
 
 
+LAST_COMMANDS = 10
+"""Damping commands that a program which goes wrong leaves behind, a tenth of a second in all."""
+
+
 class Operator(Protocol):
     def wish(self, now_s: float, report: Report | None) -> str | None:
         """One of `deploy.modes.WISHES`; None when the run is over."""
@@ -126,7 +130,11 @@ def run(
             if (left := due - clock()) > 0:
                 sleep(left)
     except BaseException:
-        controller.damp()  # whatever it was: the robot would go on under the last command
+        for _ in range(
+            LAST_COMMANDS
+        ):  # whatever it was: the robot would go on under the last command, and one may be lost
+            controller.damp()
+            sleep(period / 2)
         raise
     finally:
         if collecting:

@@ -7,6 +7,7 @@ import logging
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -92,7 +93,7 @@ def deploy_run(wanted: Wanted, tell: Callable[[str], None] = lambda line: None) 
             tell(f"listening on UDP port {source.port}; whoever stands still on both feet is followed; ctrl-C ends it")
         outcome = run(controller, operator, beat=guard.beat, told=Telling(tell))
         if journal is not None:
-            journal.event(0.0, "end", **{k: v for k, v in asdict(outcome).items() if k != "stages"})
+            journal.event(time.monotonic(), "end", **{k: v for k, v in asdict(outcome).items() if k != "stages"})
     for line in as_lines(outcome, controller, journal):
         tell(line)
     return outcome
