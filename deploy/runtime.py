@@ -12,7 +12,6 @@ import numpy as np
 
 from deploy.controller import Controller, Report
 
-
 LAST_COMMANDS = 10
 """Damping commands that a program which goes wrong leaves behind, a tenth of a second in all."""
 
