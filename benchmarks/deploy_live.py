@@ -1,6 +1,6 @@
 """How long live human motion takes to the robot's motors: player, `loom stream`, controller and simulator, a process each.
 
-    python -m benchmarks.deploy_live [--seconds S] [--size S]
+    python -m benchmarks.deploy_live [--seconds S] [--size S] [--precision int8]
 
 A made-up person goes from player to `loom stream` to a controller with a policy of that size over UDP, and from there over DDS to
 `loom deploy sim`. The policy's weights are random, so the robot hangs on its rope all the time, and the controller's limits on
@@ -49,7 +49,7 @@ from deploy.stand import StandOptions
 from pipelines.streaming.player import HumanTake, smpl_take
 from retarget.stream import StreamOptions
 from trainer.gpt import SIZES, Gpt
-from trainer.step_graph import write_step
+from trainer.step_graph import write_int8, write_step
 
 DOMAIN, FPS = 203, 60.0
 UNLIMITED = Limits(
@@ -62,10 +62,10 @@ SETTLED_S = 1.0
 """A stream's beginning does not count [s]: its solver is made ready then."""
 
 
-def measure(seconds: float = 20.0, size: str = "S") -> dict[str, float]:
+def measure(seconds: float = 20.0, size: str = "S", precision: str = "int8") -> dict[str, float]:
     """Figures by name, in ms."""
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are begun here
-    policy = random_policy(size)
+    policy = random_policy(size, precision)
     command = [sys.executable, "-m", "pipelines.cli", "deploy", "sim", "--domain", str(DOMAIN), "--rope", "always"]
     simulator = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert simulator.stdout is not None
@@ -93,15 +93,18 @@ def _stated() -> dict[str, float]:
     }
 
 
-def random_policy(size: str) -> StepPolicy:
+def random_policy(size: str, precision: str) -> StepPolicy:
     """A student that has learned nothing, as the runtime has it."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     contract, shape = Contract(), SIZES[size]
     model = Gpt(contract.observation.size, len(contract.joint_names), shape).eval()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "step.onnx"
-        write_step(model, path, about(contract, shape.window))
+        path, told = Path(folder) / "step.onnx", about(contract, shape.window)
+        write_step(model, path, told)
+        if precision == "int8":
+            write_int8(path, path.with_name("int8.onnx"), told)
+            path = path.with_name("int8.onnx")
         return StepPolicy(path.read_bytes(), contract, shape.window)
 
 
@@ -163,8 +166,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0, help="of the person's motion")
     parser.add_argument("--size", choices=SIZES, default="S", help="of the policy (default S)")
+    parser.add_argument("--precision", choices=("float32", "int8"), default="int8", help="(default int8)")
     options = parser.parse_args()
-    figures = measure(options.seconds, options.size)
+    figures = measure(options.seconds, options.size, options.precision)
     for name, value in figures.items():
         print(f"{name:32} {value:10.3f}")
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))

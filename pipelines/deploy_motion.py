@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from corpus.errors import MotionloomError
 from corpus.motion import RobotMotion
 from deploy.contract import CONTROL_HZ
 from deploy.link import Link
 from deploy.reference import ClipSource, ReferenceSource, StandSource
+
+if TYPE_CHECKING:
+    from deploy.planner.commands import Commander, Script
+    from deploy.planner.index import Index
 
 
 def motion_source(
@@ -27,6 +32,8 @@ def motion_source(
     corpus, mark, segment = name.rpartition("#")
     if mark and Path(corpus, "corpus.json").is_file():
         return ClipSource(_of_corpus(Path(corpus), segment), frames, name)
+    if Path(name, "corpus.json").is_file():
+        raise MotionloomError(f"{name} is a corpus: which segment of it? {name}#0, say.")
     return ClipSource(_of_file(Path(name), source), frames, Path(name).name)
 
 
@@ -47,27 +54,38 @@ def _planned(index: Path, frames: tuple[int, ...], commands: str | None, link: L
     return PlannedSource(opened, _commander(commands, opened, link), frames)
 
 
-def _commander(commands: str | None, index, link: Link | None):
+def _commander(commands: str | None, opened: Index, link: Link | None) -> Commander:
     from deploy.planner.commands import Script
     from deploy.planner.keyboard import Keyboard, Keys
     from deploy.planner.sticks import Gamepad, RemoteCommander
     from deploy.planner.styles import describe
 
     if commands == "keyboard":
-        return Keyboard(Keys([style.name for style in describe(index)], upright=index.about["upright"]))
+        return Keyboard(Keys([style.name for style in describe(opened)], upright=opened.about["upright"]))
     if commands == "remote" and link is not None:
         return RemoteCommander(lambda: bytes(40) if (seen := link.read()) is None else seen.state.remote)
     if commands is None:
         raise MotionloomError("A plan needs --commands: keyboard, remote, a gamepad's device, or a script.")
     if commands.startswith("/dev/"):
         return Gamepad(Path(commands))
-    return Script.read(Path(commands))
+    return _known(Script.read(Path(commands)), opened, commands)
+
+
+def _known(script: Script, index: Index, name: str) -> Script:
+    """The script, where the index has all styles that it asks for."""
+    for command in script.commands:
+        if command.style is not None and command.style not in index.style_names:
+            known = ", ".join(sorted(index.style_names))
+            raise MotionloomError(f"{name}: no style {command.style!r}. Known: {known}.")
+    return script
 
 
 def _of_corpus(path: Path, segment: str) -> RobotMotion:
     from corpus.catalog import Corpus
 
     corpus = Corpus.open(path)
+    if segment.isdecimal() and not int(segment) < len(corpus.frames):
+        raise MotionloomError(f"{path} holds {len(corpus.frames)} segments, from #0 on; there is no #{segment}.")
     motion = corpus.motion(int(segment) if segment.isdecimal() else segment)
     return _at_control_rate(motion)
 

@@ -30,13 +30,13 @@ def toy_student(*, seed: int = 3):
     return StudentPolicy(model.eval(), CONTRACT)
 
 
-def write_toy_run(folder: Path) -> Path:
-    """The folder of a run of it, with one checkpoint."""
+def write_toy_run(folder: Path, student=None) -> Path:
+    """The folder of a run of it, or of another student, with one checkpoint."""
     from trainer.checkpoint import prefixed, save_checkpoint
     from trainer.run_file import write_run
     from trainer.student_policy import KIND, policy_facts
 
-    student = toy_student()
+    student = student or toy_student()
     write_run(folder, {"kind": KIND, "corpus": "a corpus", "plan": 7})
     facts = {"kind": KIND, "step": 12, **policy_facts(student.model, student.contract)}
     save_checkpoint(folder, prefixed("model", student.model.state_dict()), facts)
