@@ -68,7 +68,9 @@ def test_a_file_of_each_format_is_followed_at_the_control_rate(files, kind):
 def test_a_robot_waits_in_a_motions_own_posture_where_it_can_be_stood_in(files):
     source = motion_source(str(files["csv"]), FRAMES)
     assert isinstance(source, ClipSource)
-    np.testing.assert_allclose(posture_of(source), swaying(SECONDS).qpos[0, 7:], atol=1e-4)
+    posture = posture_of(source)
+    assert posture is not None
+    np.testing.assert_allclose(posture, swaying(SECONDS).qpos[0, 7:], atol=1e-4)
     live = motion_source("live:0", FRAMES)
     assert posture_of(live) is None
     live.close()
