@@ -15,6 +15,7 @@ import numpy as np
 import warp as wp
 from jaxtyping import Bool, Float
 
+from corpus import rotations
 from corpus.errors import Rejected
 from corpus.g1 import G1
 from corpus.posture import GROUND_POINTS
@@ -117,7 +118,9 @@ class Stream:
         guide[3:7] /= np.sqrt(guide[3:7] @ guide[3:7])
         guide[2] -= self.feet.floor[0]
         ahead = self.targets[-after] if after else None
-        position, rotation, weight = self.feet.hold(self.targets[-1 - after], self.maker.weight, ahead)
+        targets = self.targets[-1 - after]
+        turn = self.feet.turned(guide, targets[1])
+        position, rotation, weight = self.feet.hold(targets, self.maker.weight, ahead, turn)
         position[self.maker.base] = guide[:3]
         weight[self.maker.base, 0] = self.options.retarget.guide_root_weight
         qpos = self.second.solve(position, rotation, weight, guide)
@@ -178,6 +181,8 @@ def _shares(
     return rows
 
 
+MOST_TURN = 0.5
+"""No foot is turned more against the person's [rad]."""
 UNKNOWN = 1.0e9
 """Where the ends of the feet were before the first frame [m]."""
 
@@ -190,6 +195,7 @@ class _Feet:
         how, count = self.how, len(targets.bodies)
         grounds = [[robot.ground_points[GROUND_POINTS[2 * side + end]] for end in range(2)] for side in range(2)]
         self.foot = [targets.bodies.index(robot.body(own[0][0])) for own in grounds]
+        self.chains = [_chain(robot, robot.body(own[0][0])) for own in grounds]
         self.soles = np.array([np.concatenate([points for _, points in own]) for own in grounds])
         self.floor = np.array([0.0 if options.floor is None else options.floor])
         self.votes: deque[float] = deque(maxlen=max(2, round(options.floor_memory_s * fps)))
@@ -241,24 +247,48 @@ class _Feet:
             most = self.options.floor_speed / self.fps
             self.floor += np.clip(most_common(np.array(self.votes)) - self.floor, -most, most)
 
+    def turned(self, guide: Float[np.ndarray, " Q"], rotation: Float[np.ndarray, "K 4"]) -> Float[np.ndarray, " 2"]:
+        """By how much the guide has each foot turned out otherwise than the person [rad]: a foot is held as the robot reaches it,
+        knee and hip considered, as over whole clips."""
+        found = np.empty((2, 4))
+        for side, chain in enumerate(self.chains):
+            found[side] = guide[3:7]
+            for joint, axis, fixed in chain:
+                half = 0.5 * guide[7 + joint]
+                hinge = np.array([np.cos(half), *(np.sin(half) * axis)])
+                found[side] = rotations.multiply(rotations.multiply(found[side], fixed), hinge)
+        turn = rotations.heading(found) - rotations.heading(rotation[self.foot])
+        return np.clip((turn + np.pi) % (2 * np.pi) - np.pi, -MOST_TURN, MOST_TURN)
+
     def hold(
         self,
         targets: tuple[Float[np.ndarray, "K 3"], Float[np.ndarray, "K 4"]],
         weight: Float[np.ndarray, "K 2"],
         ahead: tuple[np.ndarray, np.ndarray] | None,
+        turn: Float[np.ndarray, " 2"],
     ) -> tuple[Float[np.ndarray, "K 3"], Float[np.ndarray, "K 4"], Float[np.ndarray, "K 2"]]:
         """Targets over the floor z = 0 that hold what stands, and their weights; valid until the next call.
 
-        `ahead` are the next frame's targets, where there are any.
+        `ahead` are the next frame's targets, where there are any; feet are turned by `turn` about the vertical [rad].
         """
         self.position[0], self.rotation[0] = targets
         if ahead is not None:
             self.position[1], self.rotation[1] = ahead
         self.follows[0] = ahead is not None
+        self.rotation[:, self.foot] = rotations.multiply(rotations.about_z(turn)[None], self.rotation[:, self.foot])
         self.position[:, :, 2] -= self.floor
         self.weight[:] = weight
         self.command.launch()
         return self.position[0], self.rotation[0], self.weight
+
+
+def _chain(robot: Robot, body: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """From the base to a body: joint, its axis, and the fixed turn before it."""
+    bodies = []
+    while body > 0:
+        bodies.append((body - 1, robot.joint_axis[body - 1], np.asarray(robot.body_rotation[body], np.float64)))
+        body = int(robot.parents[body])
+    return bodies[::-1]
 
 
 @wp.func
