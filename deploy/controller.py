@@ -314,7 +314,8 @@ class Controller:
             if changed or fault.name not in told:
                 self.journal.event(now_s, fault.name, text=fault.text, **fault.numbers)
         if changed:
-            self.journal.event(now_s, "mode", before=before.mode, now=self.modes.mode, fault=self.modes.fault)
+            why = {"fault": self.modes.fault} if self.modes.fault else {}
+            self.journal.event(now_s, "mode", before=before.mode, now=self.modes.mode, **why)
 
 
 def frames_of(contract: Contract) -> tuple[int, ...]:

@@ -273,7 +273,9 @@ def test_a_run_is_written_down_as_it_was(tmp_path):
     assert np.isnan(found.action[[i for i in range(len(reports)) if i not in followed]]).all()
     events = [event["name"] for event in found.events]
     assert events[-2:] == ["hot_motor", "mode"]
-    assert [event["now"] for event in found.events if event["name"] == "mode"] == ["stand", "track", "damping"]
+    modes = [event for event in found.events if event["name"] == "mode"]
+    assert [event["now"] for event in modes] == ["stand", "track", "damping"]
+    assert [event.get("fault") for event in modes] == [None, None, "hot_motor"]
 
 
 def test_a_fault_that_keeps_the_robot_from_standing_up_is_written_down_once(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
@@ -34,7 +33,6 @@ from pipelines.deploy_run import Telling, Wanted, deploy_run, posture_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES = (0, 1, 4, 10)
-DOMAIN = 120 + os.getpid() % 100
 
 
 def options(*words: object) -> argparse.Namespace:
@@ -44,10 +42,21 @@ def options(*words: object) -> argparse.Namespace:
 
 
 @pytest.mark.slow
-def test_a_policy_that_was_never_trained_falls_and_the_run_says_so(exported, tmp_path, capsys):
+def test_a_policy_that_was_never_trained_falls_and_the_run_says_so(exported, tmp_path, capsys, dds_domain):
     path, truth = tmp_path / "run.g1run", tmp_path / "truth.npz"
     asked = options(
-        exported, "--follow", "stand", "--seconds", 4, "--with-sim", "--domain", DOMAIN, "--log", path, "--truth", truth
+        exported,
+        "--follow",
+        "stand",
+        "--seconds",
+        4,
+        "--with-sim",
+        "--domain",
+        dds_domain,
+        "--log",
+        path,
+        "--truth",
+        truth,
     )
     assert command.run(asked) == 1
     told = capsys.readouterr().out
@@ -76,9 +85,9 @@ sys.exit(run.run(parser.parse_args()))
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_it_stands_ends_in_damping(exported, tmp_path):
+def test_ctrl_c_while_it_stands_ends_in_damping(exported, tmp_path, dds_domain):
     path = tmp_path / "run.g1run"
-    words = [exported, "--with-sim", "--domain", DOMAIN + 1, "--log", path]
+    words = [exported, "--with-sim", "--domain", dds_domain, "--log", path]
     process = subprocess.Popen(
         [sys.executable, "-c", RUN, *map(str, words)], stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
@@ -97,21 +106,21 @@ def test_ctrl_c_while_it_stands_ends_in_damping(exported, tmp_path):
     assert not found.kp[-1].any()
 
 
-def test_a_bundle_that_is_none_is_refused_before_anything_starts(tmp_path):
+def test_a_bundle_that_is_none_is_refused_before_anything_starts(tmp_path, dds_domain):
     with pytest.raises(MotionloomError, match="is no policy bundle"):
-        deploy_run(Wanted(tmp_path / "nothing", domain=DOMAIN + 2, with_sim=True))
+        deploy_run(Wanted(tmp_path / "nothing", domain=dds_domain, with_sim=True))
 
 
-def test_the_truth_is_a_simulators(exported, tmp_path):
+def test_the_truth_is_a_simulators(exported, tmp_path, dds_domain):
     with pytest.raises(MotionloomError, match="--with-sim"):
-        deploy_run(Wanted(exported, domain=DOMAIN + 2, truth=tmp_path / "truth.npz"))
+        deploy_run(Wanted(exported, domain=dds_domain, truth=tmp_path / "truth.npz"))
 
 
-def test_a_log_that_is_there_already_is_kept(exported, tmp_path):
+def test_a_log_that_is_there_already_is_kept(exported, tmp_path, dds_domain):
     path = tmp_path / "run.g1run"
     path.write_bytes(b"mine")
     with pytest.raises(MotionloomError, match="is there already"):
-        deploy_run(Wanted(exported, domain=DOMAIN + 2, log=path))
+        deploy_run(Wanted(exported, domain=dds_domain, log=path))
     assert path.read_bytes() == b"mine"
 
 
