@@ -27,3 +27,15 @@ def test_nothing_ends_it_where_there_is_no_fault():
         assert inject("none") == ("settle", pytest.approx(1000, abs=50))  # the run is over
     finally:
         del FAULTS["none"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["DDS: the simulator killed", "DDS: the controller hung", "DDS: old messages between the new"]
+)
+def test_a_fault_of_whole_processes_ends_in_damping(name, dds_domain):
+    """How soon is the benchmark's to say: here the machine may be busy."""
+    pytest.importorskip("cyclonedds")
+    from benchmarks.deploy_faults_dds import inject_dds
+
+    assert inject_dds(name, domain=dds_domain)[0] == "damping"

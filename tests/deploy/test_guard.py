@@ -190,3 +190,11 @@ def test_a_dead_guard_is_noticed_by_the_next_heartbeat(dds_domain):
     with pytest.raises(MotionloomError, match="guard has died"):
         guard.beat(9)
     guard.dismiss()
+
+
+@pytest.mark.slow
+def test_a_program_that_ends_by_an_error_leaves_its_guard_to_damp_the_robot(robot, dds_domain):
+    with pytest.raises(ZeroDivisionError), Guard.start(dds_domain, "lo") as guard:
+        guard.beat(9)
+        raise ZeroDivisionError
+    until(lambda: damped(robot), 10)
