@@ -36,19 +36,22 @@ class Found:
     """What came of it."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
+    broken: int = 0
     crashes: int = 0
     unsafe: int = 0
 
 
 def fuzz_packets(count: int, seed: int) -> dict[str, float]:
-    """So many datagrams through decoders, jitter buffer, play-out and retargeter: how many crashed, came out unsafe, were taken."""
+    """So many datagrams, whole and broken, through decoders, jitter buffer, play-out and retargeter: how many of them were broken
+    (`fuzz_packets`), crashed, came out unsafe, were taken."""
     rng, found = random.Random(seed), Found()
     robot, human = _Robot(found), _Human(found)
     now_s, sent = 100.0, 0
     while sent < count:
         batch = min(5000, count - sent)
-        for data, is_human in _datagrams(rng, batch, now_s):
+        for data, is_human, broken in _datagrams(rng, batch, now_s):
             now_s += 0.001
+            found.broken += broken
             try:
                 (human if is_human else robot).take(data, now_s)
             except Exception as error:  # whatever it is: that is what is looked for
@@ -57,7 +60,7 @@ def fuzz_packets(count: int, seed: int) -> dict[str, float]:
         sent += batch
     taken = found.outcomes["taken"] + found.outcomes["decoded"]
     return {
-        "fuzz_packets": float(count), "fuzz_crashes": float(found.crashes), "fuzz_unsafe": float(found.unsafe),
+        "tried": float(count), "fuzz_packets": float(found.broken), "fuzz_crashes": float(found.crashes), "fuzz_unsafe": float(found.unsafe),
         "fuzz_taken": float(taken), "fuzz_refused": float(count - taken - found.crashes),
     }  # fmt: skip
 
@@ -115,16 +118,17 @@ def _is_posture(qpos: np.ndarray) -> bool:
 
 
 def _datagrams(rng: random.Random, count: int, now_s: float):
-    """Pairs (datagram, is it meant for the retargeter)."""
+    """Datagrams, with whether each is meant for the retargeter, and whether it is broken."""
     for k in range(count):
         is_human = rng.random() < HUMAN_SHARE
         at_s = now_s + k * 0.001 + rng.choice((0.0, 0.0, 0.3, -0.2))
         kind = rng.random()
         if kind < 0.2:
-            yield rng.randbytes(rng.randrange(400)), is_human
+            yield rng.randbytes(rng.randrange(400)), is_human, True
             continue
         data = _human(rng, k, at_s) if is_human else _posture(rng, k, at_s)
-        yield (data if kind < 0.4 else _mutated(rng, data)), is_human
+        whole = kind < 0.4
+        yield (data if whole else _mutated(rng, data)), is_human, not whole
 
 
 def _posture(rng: random.Random, k: int, at_s: float) -> bytes:
