@@ -131,4 +131,6 @@ def _source(run: Path, checkpoint: str | None) -> dict[str, Any]:
     """What the bundle says of where it comes from."""
     told, (_, facts) = read_run(run), load_checkpoint(run, checkpoint, kind=KIND)
     kept = {name: told[name] for name in ("corpus", "plan", "split", "clustering") if name in told}
-    return {**kept, "run": run.resolve().name, "step": facts.get("step")}
+    # In what its robots differed in training: one that met a single robot alone falls on another that weighs a tenth more.
+    varied = told.get("setup", {}).get("randomise")
+    return {**kept, "randomise": varied, "run": run.resolve().name, "step": facts.get("step")}

@@ -37,7 +37,7 @@ def test_a_bundle_opens_as_what_was_exported(exported):
     bundle = open_bundle(exported)
     assert bundle.contract.to_json() == CONTRACT.to_json()
     assert (bundle.window, bundle.precisions) == (WINDOW, ("float32", "int8"))
-    assert bundle.facts["source"] == {"corpus": "a corpus", "plan": 7, "run": "run", "step": 12}
+    assert bundle.facts["source"] == {"corpus": "a corpus", "plan": 7, "randomise": "light", "run": "run", "step": 12}
     assert bundle.facts["shape"] == {"layers": 2, "width": 64, "heads": 2, "mlp": 64, "window": WINDOW}
 
 

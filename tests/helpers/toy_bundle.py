@@ -37,7 +37,7 @@ def write_toy_run(folder: Path, student=None) -> Path:
     from trainer.student_policy import KIND, policy_facts
 
     student = student or toy_student()
-    write_run(folder, {"kind": KIND, "corpus": "a corpus", "plan": 7})
+    write_run(folder, {"kind": KIND, "corpus": "a corpus", "plan": 7, "setup": {"randomise": "light"}})
     facts = {"kind": KIND, "step": 12, **policy_facts(student.model, student.contract)}
     save_checkpoint(folder, prefixed("model", student.model.state_dict()), facts)
     return folder
