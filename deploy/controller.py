@@ -23,10 +23,10 @@ from deploy.link import Link, Received
 from deploy.log import Step
 from deploy.messages import LowCmd, LowState, damping
 from deploy.modes import Modes, advanced
-from deploy.observation import Reference, RobotState, observe
+from deploy.observation import Reference, RobotState, gravity, observe
 from deploy.reference import Preview, ReferenceSource
 from deploy.safety import broken_reference, found
-from deploy.settle import SETTLED_S, Offset, Settling
+from deploy.settle import Offset, Settling
 from deploy.situation import Fault, Limits, Situation
 from deploy.stages import Stages
 from deploy.stance import standing
@@ -67,6 +67,12 @@ class Journal(Protocol):
     def event(self, now_s: float, name: str, /, **numbers: object) -> None: ...
 
 
+READY_JOINTS, READY_LEAN = 0.5, 0.3
+"""A robot farther than that from the posture it should stand in, or from upright, does not begin a motion [rad]."""
+STILL = 0.5
+"""A robot that turns faster than that has not come to rest [rad/s]."""
+
+
 class Controller:
     def __init__(
         self,
@@ -78,9 +84,11 @@ class Controller:
         limits: Limits = Limits(),
         stand: StandOptions = StandOptions(),
         journal: Journal | None = None,
+        machine: int | None = None,
     ):
         """`source` shows the frames of `frames_of(policy.contract)`; `posture` are the joints in which it is waited for [rad]; None
-        waits for a person who stands still, in their posture."""
+        waits for a person who stands still, in their posture. `machine` is
+        what the robot has to call itself; None: whatever it says first."""
         self.policy, self.source, self.link, self.journal = policy, source, link, journal
         self.limits, self.stand, self.contract = limits, stand, policy.contract
         self.frames = frames_of(self.contract)
@@ -90,8 +98,9 @@ class Controller:
         self._joining = Joining() if posture is None else None
         self._first = self._posture = STANDING if posture is None else posture
         self.modes, self.stages = Modes(), Stages()
-        self._hearing = Hearing()
+        self._hearing = Hearing(machine)
         self._told: set[str] = set()
+        self._received: Received | None = None
         self._shown: Preview | None = None
         self._start = self._target = self._posture
         self._stiff = self._ended = False
@@ -103,7 +112,7 @@ class Controller:
     def step(self, now_s: float, wish: str = "track", *, late_s: float = 0.0, late_count: int = 0) -> Report:
         """Everything of one control period; never raises for what robot, reference or policy do."""
         self.stages.begin()
-        received = self.link.read()
+        self._received = received = self.link.read()
         heard = self._hearing.heard(received, self.link.refused, now_s)
         self.stages.mark("read")
         preview = self._looked(now_s)
@@ -174,8 +183,8 @@ class Controller:
             self._posture = self._joining.follow(preview, self._posture, self.period_s)
         self.modes = advanced(
             before, wish, faults, now_s, up=up,
-            near=self._may_begin(now_s, preview),
-            settled=since > SETTLED_S + 0.5,
+            near=received is not None and self._is_ready(received.state) and self._may_begin(now_s, preview),
+            settled=received is not None and self._has_settled(received.state, since),
         )  # fmt: skip
         if self.modes.mode != before.mode:
             self._enter(self.modes.mode, before.mode, now_s, received, preview)
@@ -190,6 +199,18 @@ class Controller:
         if self._joining is not None and not self._joining.ready(preview, self._posture):
             return False
         return broken_reference(Situation(now_s, "stand", None, reference=preview), self.limits) is None
+
+    def _is_ready(self, state: LowState) -> bool:
+        """In the posture that it should stand in, and upright."""
+        away = np.abs(state.joint_position - self._posture).max()
+        return bool(away < READY_JOINTS and -gravity(state.root_rotation)[2] > np.cos(READY_LEAN))
+
+    def _has_settled(self, state: LowState, since_s: float) -> bool:
+        """Long enough on the way to a stand, upright and still: until then the policy keeps the robot."""
+        if self._settling is None or since_s <= self._settling[0].settled_s + 0.5:
+            return False
+        still = float(np.linalg.norm(state.angular_velocity)) < STILL
+        return still and bool(-gravity(state.root_rotation)[2] > np.cos(READY_LEAN))
 
     def _enter(self, mode: str, before: str, now_s: float, received: Received | None, preview: Preview | None) -> None:
         joints = self._posture if received is None else received.state.joint_position
@@ -272,7 +293,7 @@ class Controller:
 
     def damp(self) -> None:
         """Let the robot sink down now: the last command of a program that goes wrong."""
-        self.link.write(self._damping(self.link.read()))
+        self.link.write(self._damping(self._received))
 
     def _damping(self, received: Received | None) -> LowCmd:
         if received is None:

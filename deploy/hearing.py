@@ -25,8 +25,9 @@ class Heard(NamedTuple):
 class Hearing:
     """Asked once each control period."""
 
-    def __init__(self) -> None:
-        self._machine: int | None = None
+    def __init__(self, machine: int | None = None) -> None:
+        """`machine` is the one that is expected; None: whichever is heard first."""
+        self._machine = machine
         self._tick: tuple[int, float] | None = None
         self._refused: deque[tuple[float, int]] = deque(maxlen=64)
 

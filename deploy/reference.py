@@ -75,9 +75,8 @@ class ClipSource:
         last = len(self._qpos) - 1
         places = np.minimum(self._place + (self._ahead if self._going else 0 * self._ahead), last)
         status = "ended" if self._place > last else "live"
-        moving = (self._place + self._ahead <= last)[:, None] & self._going
         self._place += self._going
-        return Preview(self._qpos[places], self._velocity[places] * moving, status)
+        return Preview(self._qpos[places], self._velocity[places] * self._going, status)
 
     def close(self) -> None:
         pass

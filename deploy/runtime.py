@@ -58,7 +58,7 @@ class Automatic:
             return "stop"
         if not self._over:
             return "track"
-        if modes.mode == "stand" and now_s - modes.since_s < self.stand_s:
+        if modes.mode == "stand" and now_s - modes.since_s < (min(self.stand_s, 1.0) if asked else self.stand_s):
             return "stand"
         return "damping"
 

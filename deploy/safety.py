@@ -18,6 +18,9 @@ from deploy.situation import Fault, Limits, Situation
 STOP_BUTTONS = (frozenset({"L2", "B"}), frozenset({"select"}))
 """Of the robot's remote: damping in Unitree's own controller, and the way out of its examples."""
 
+NOBODY_COMMANDS = 0x40000000
+"""In Unitree's fault word of a motor: the computer that commands it is not heard."""
+
 Check = Callable[[Situation, Limits], Fault | None]
 
 
@@ -65,7 +68,7 @@ def other_machine(s: Situation, limits: Limits) -> Fault | None:
     if s.received is None or s.machine is None or s.received.state.mode_machine == s.machine:
         return None
     now = s.received.state.mode_machine
-    return _fault("other_machine", f"the robot said it was machine {s.machine}, now it says {now}", machine=now)
+    return _fault("other_machine", f"the robot says it is machine {now}, not {s.machine}", machine=now)
 
 
 def remote_stop(s: Situation, limits: Limits) -> Fault | None:
@@ -91,7 +94,11 @@ def not_finite(s: Situation, limits: Limits) -> Fault | None:
 
 
 def motor_fault(s: Situation, limits: Limits) -> Fault | None:
-    if s.received is None or not (bad := np.flatnonzero(s.received.state.motor_fault)).size:
+    if s.received is None:
+        return None
+    # Motors that nobody has commanded until now may say so for a while.
+    told = s.received.state.motor_fault & ~(NOBODY_COMMANDS if s.mode in ("damping", "stand") else 0)
+    if not (bad := np.flatnonzero(told)).size:
         return None
     code = int(s.received.state.motor_fault[bad[0]])
     return _fault("motor_fault", f"{G1.joint_names[bad[0]]} says {code:#x}", joint=int(bad[0]), code=code)

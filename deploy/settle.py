@@ -21,8 +21,11 @@ from deploy.stance import stand_height
 
 HALF_LIFE_S = 0.15
 """In which an offset halves; after six of them it is gone [s]."""
-SETTLED_S = 10 * HALF_LIFE_S
-"""After which a posture has come to rest."""
+SLOWEST_S, SECONDS_PER_RAD = 0.4, 0.25
+"""A robot that comes up from deep down takes longer, or it would throw itself off its toes: the half-life of a way to a stand grows
+with the joint that is farthest away [s], [s/rad]."""
+REST = 10.0
+"""Half-lives after which a posture has come to rest."""
 
 
 def faded(
@@ -71,11 +74,19 @@ class Offset:
 class Settling:
     """A reference that comes to rest in `STANDING`, from a posture in motion, facing where that one faced."""
 
+    settled_s: float
+    """How long that takes [s]."""
+
     def __init__(self, qpos: Float[np.ndarray, " 36"], velocity: Float[np.ndarray, " 35"]):
         heading = rotations.about_z(rotations.heading(qpos[3:7]))
         lean = _vector(rotations.multiply(rotations.conjugate(heading), qpos[3:7]))
         turning = rotations.rotate(qpos[3:7], velocity[3:6])
-        self._end = np.concatenate([qpos[:2] + 0.5 * HALF_LIFE_S * velocity[:2], [stand_height()], heading, STANDING])
+        farthest = float(np.abs(qpos[7:] - STANDING).max())
+        self._half_life = min(max(SECONDS_PER_RAD * farthest, HALF_LIFE_S), SLOWEST_S)
+        self.settled_s = REST * self._half_life
+        self._end = np.concatenate(
+            [qpos[:2] + 0.5 * self._half_life * velocity[:2], [stand_height()], heading, STANDING]
+        )
         x = np.concatenate([qpos[:3] - self._end[:3], lean, qpos[7:] - STANDING])
         v = np.concatenate([velocity[:3], rotations.rotate(rotations.conjugate(heading), turning), velocity[6:]])
         self._x, self._v = x, v
@@ -83,7 +94,7 @@ class Settling:
     def preview(self, tau_s: float, frames: tuple[int, ...]) -> Preview:
         """At these frames from `tau_s` after it began."""
         tau = tau_s + np.array(frames) / CONTROL_HZ
-        x, v = faded(self._x, self._v, tau)
+        x, v = faded(self._x, self._v, tau, self._half_life)
         qpos = np.tile(self._end, (len(frames), 1))
         qpos[:, :3] += x[:, :3]
         qpos[:, 3:7] = rotations.multiply(qpos[:, 3:7], rotations.from_rotation_vector(x[:, 3:6]))

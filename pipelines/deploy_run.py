@@ -34,6 +34,8 @@ from pipelines.deploy_motion import motion_source
 
 log = logging.getLogger(__name__)
 
+G1_MACHINE = 5
+"""Unitree's number of the G1 with 29 joints that our figures are of; those with other gears, or with locked waists, have others."""
 LISTEN_S = 0.5
 """Before the first command, listen so long whether somebody else commands the robot [s]."""
 
@@ -58,6 +60,8 @@ class Wanted:
     log: Path | None = None
     """None: a name with the time of day; "-": none is kept."""
     robot: str = "sim"
+    machine: int = G1_MACHINE
+    """What the robot has to call itself."""
     licence: str = ""
     subject: str = ""
 
@@ -86,9 +90,13 @@ def deploy_run(wanted: Wanted, tell: Callable[[str], None] = lambda line: None) 
         guard = stack.enter_context(Guard.start(wanted.domain, wanted.interface))
         asked = stack.enter_context(interrupts())
         stand = StandOptions(hold_s=wanted.hold_s)
-        controller = Controller(policy, source, link, posture=posture_of(source), stand=stand, journal=journal)
+        controller = Controller(
+            policy, source, link, posture=posture_of(source), stand=stand, journal=journal, machine=wanted.machine
+        )
         operator = Automatic(seconds=wanted.seconds, asked=asked, lasting=isinstance(source, LiveSource))
         operator.wait_s += wanted.hold_s
+        if wanted.robot == "g1":
+            operator.stand_s = np.inf  # until ctrl-C: damping lets a standing robot drop
         if isinstance(source, LiveSource):
             tell(f"listening on UDP port {source.port}; whoever stands still on both feet is followed; ctrl-C ends it")
         outcome = run(controller, operator, beat=guard.beat, told=Telling(tell))

@@ -35,6 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=("float32", "int8"), default="float32", help="of the policy (default float32)")
     add("--domain", type=int, default=0, metavar="N", help="of DDS (default 0, as the robot's)")
     add("--interface", metavar="NAME", help="network of the robot (default for sim: lo)")
+    about = "what the robot has to call itself (default 5, the G1 of 29 joints that our gains are for)"
+    add("--machine", type=int, default=5, metavar="N", help=about)
     add("--with-sim", action="store_true", help="start the simulator too, and end it afterwards")
     add("--truth", type=Path, metavar="FILE", help="with --with-sim: where the robot really was, as npz")
     add("--log", type=Path, metavar="FILE.g1run", help="keep the run (default RUN-<time>.g1run; - keeps none)")
@@ -72,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
         truth=options.truth,
         log=options.log,
         robot=options.robot,
+        machine=options.machine,
         licence=options.licence,
         subject=options.subject,
     )

@@ -297,3 +297,42 @@ def test_a_stop_from_the_remote_while_the_robot_damps_is_for_good():
     running.link.said = lambda state: state
     for _ in range(50):
         assert running.step().modes.mode == "damping"
+
+
+def test_another_machine_than_the_expected_one_is_not_moved():
+    running = loop(machine=6)
+    for _ in range(20):
+        assert damps(running.step().command)
+    assert [fault.name for fault in running.report.faults] == ["other_machine"]
+
+
+def test_a_robot_that_is_not_in_its_posture_does_not_begin():
+    running = loop()
+    arm = STANDING.copy()
+    arm[20] += 0.6  # held by somebody
+    running.link.said = lambda state: replace(state, joint_position=arm)
+    for _ in range(400):
+        assert running.step().modes.mode == "stand"
+    running.link.said = lambda state: state
+    running.until("track", seconds=1.0)
+
+
+def test_the_policy_keeps_a_robot_that_has_not_come_to_rest():
+    running = loop()
+    running.until("track")
+    running.link.said = lambda state: replace(state, angular_velocity=np.array([0.0, 0.8, 0.0]))
+    for _ in range(300):
+        report = running.step("stand")
+    assert report.modes.mode == "settle"
+    running.link.said = lambda state: state
+    running.until("stand", wish="stand", seconds=0.1)
+
+
+def test_motors_that_nobody_commands_yet_may_say_so():
+    running = loop()
+    said = replace(running.link.state, motor_fault=np.full(JOINTS, 0x40000000))
+    running.link.said = lambda state: replace(said, tick=state.tick)
+    assert running.step("damping").faults == []
+    running.until("track")
+    report = running.step()
+    assert (report.modes.mode, report.modes.fault) == ("damping", "motor_fault")

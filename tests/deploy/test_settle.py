@@ -12,7 +12,7 @@ from corpus import rotations
 from corpus.motion import RobotMotion, velocity
 from deploy.contract import STANDING
 from deploy.reference import Preview
-from deploy.settle import HALF_LIFE_S, SETTLED_S, Offset, Settling, faded
+from deploy.settle import HALF_LIFE_S, Offset, Settling, faded
 from deploy.stance import stand_height, standing
 
 FRAMES = (0, 1, 4, 10)
@@ -78,7 +78,8 @@ def test_the_velocities_of_settling_are_those_of_its_postures(seed, tau):
 @pytest.mark.parametrize("seed", range(5))
 def test_settling_ends_at_rest_in_the_stance_facing_the_same_way(seed):
     qpos, speed = posture(seed)
-    found, rate = at(Settling(qpos, speed), 2 * SETTLED_S)
+    way = Settling(qpos, speed)
+    found, rate = at(way, 2 * way.settled_s)
     assert found[7:] == pytest.approx(STANDING, abs=1e-4)
     assert found[2] == pytest.approx(stand_height(), abs=1e-4)
     assert np.abs(rate).max() < 1e-3
@@ -123,3 +124,11 @@ def test_an_offset_leaves_the_preview_it_is_added_to_alone():
     Offset.between(here, np.zeros(35), wanted, np.zeros(35)).added(preview, np.array(FRAMES) / 50)
     assert (preview.qpos == wanted).all()
     assert not preview.velocity.any()
+
+
+def test_the_farther_away_the_longer_it_takes():
+    near, far = standing(), standing()
+    near[10] += 0.1
+    far[10] += 1.2
+    assert Settling(near, np.zeros(35)).settled_s == pytest.approx(1.5)
+    assert Settling(far, np.zeros(35)).settled_s == pytest.approx(3.0)

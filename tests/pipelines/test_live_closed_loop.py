@@ -167,8 +167,8 @@ def test_the_robot_does_what_the_person_does(followed):
 
 
 def test_a_cut_stream_brings_the_robot_to_a_stand_and_back_when_it_returns():
-    whole = take("reach", 2.0, 7, hold_s=8.0)
-    world = live([(at_s, data) for at_s, data in whole if not 11.0 < at_s < 12.0], 19.5)
+    whole = take("reach", 2.0, 7, hold_s=10.0)
+    world = live([(at_s, data) for at_s, data in whole if not 11.0 < at_s < 12.0], 22.0)
     assert world.modes()[:5] == ["stand", "track", "settle", "stand", "track"]
     assert 11.0 < world.when("settle")[0] < 11.0 + 0.23 + 0.3  # what was seen of the future, then patience
     faults = [fault.name for now_s, report in world.reports for fault in report.faults if report.modes.mode == "settle"]
