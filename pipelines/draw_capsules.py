@@ -28,7 +28,7 @@ STAGE = """
     <material name="tiles" texture="tiles" texrepeat="2 2" texuniform="true"/>
   </asset>
   <worldbody>
-    <light name="sun" pos="0 0 4" dir=".2 .1 -1" directional="true" diffuse=".4 .4 .4"/>
+    <light name="sun" pos="0 0 4" dir="0 0 -1" directional="true" diffuse=".4 .4 .4"/>
     <geom type="plane" size="0 0 1" material="tiles"/>
   </worldbody>
 </mujoco>
