@@ -44,7 +44,7 @@ from deploy.runtime import Automatic, Run, run
 from pipelines.deploy_run import Wanted, simulator
 
 DOMAIN = 90
-PARTS = ("policy", "stream", "live", "faults", "planner", "fuzz", "fuzz_udp", "fuzz_controller")
+PARTS = ("policy", "live", "faults", "planner", "fuzz", "fuzz_udp", "fuzz_controller")
 
 
 def measure(seconds: float = 60.0, size: str = "S", precision: str = "int8") -> dict[str, float | str]:

@@ -30,13 +30,14 @@ from corpus.errors import MotionloomError
 from corpus.g1 import G1
 from deploy.bundle import open_bundle
 from deploy.contract import Contract
-from deploy.controller import Controller, Policy, Report, frames_of
+from deploy.controller import Controller, frames_of
 from deploy.link import Received
 from deploy.live import LiveOptions, Playout
 from deploy.messages import JOINTS, LowCmd, LowState
 from deploy.packets import QposPacket
 from deploy.reference import Preview
 from deploy.remote import Remote, encode_remote
+from deploy.report import Policy, Report
 from deploy.runtime import Automatic, run
 from deploy.sim import SimOptions, Simulator
 from deploy.stance import standing

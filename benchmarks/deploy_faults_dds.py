@@ -22,11 +22,12 @@ import numpy as np
 from corpus.errors import MotionloomError
 from deploy.bundle import open_bundle
 from deploy.contract import Contract
-from deploy.controller import Controller, Report, frames_of
+from deploy.controller import Controller, frames_of
 from deploy.dds import DdsLink, DdsRobot
 from deploy.guard import Guard
 from deploy.messages import JOINTS, LowCmd, LowState
 from deploy.reference import StandSource
+from deploy.report import Report
 from deploy.runtime import Automatic, run
 from deploy.stand import StandOptions
 from deploy.wire import encode_state

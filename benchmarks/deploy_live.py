@@ -34,15 +34,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.deploy_stream import _play, _serve
+from benchmarks.deploy_stream import play, serve_to
 from corpus.sources.synthetic_moves import human_motion
 from deploy.bundle import about
 from deploy.contract import Contract
-from deploy.controller import Controller, Report, frames_of
+from deploy.controller import Controller, frames_of
 from deploy.dds import DdsLink
 from deploy.live import LiveOptions, LiveSource
 from deploy.messages import LowCmd
 from deploy.policy import StepPolicy
+from deploy.report import Report
 from deploy.runtime import Automatic, run
 from deploy.situation import Limits
 from deploy.stand import StandOptions
@@ -113,9 +114,9 @@ def _follow(policy: StepPolicy, take: HumanTake) -> tuple[np.ndarray, int]:
     spawn = multiprocessing.get_context("spawn")
     link, source = TimedLink(DOMAIN, "lo"), LiveSource(0, frames_of(policy.contract))
     here, there = spawn.Pipe()
-    server = spawn.Process(target=_serve, args=(source.port, there), daemon=True)
+    server = spawn.Process(target=serve_to, args=(source.port, there), daemon=True)
     server.start()
-    player = spawn.Process(target=_play, args=(take, here.recv()), daemon=True)
+    player = spawn.Process(target=play, args=(take, here.recv()), daemon=True)
     player.start()
     watch = Watch(link, source)
     try:

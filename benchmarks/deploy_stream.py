@@ -43,13 +43,11 @@ def measure(seconds: float = 6.0) -> dict[str, float]:
     spawn = multiprocessing.get_context("spawn")
     with open_port(0, "127.0.0.1") as port:
         here, there = spawn.Pipe()
-        server = spawn.Process(target=_serve, args=(port.getsockname()[1], there), daemon=True)
+        server = spawn.Process(target=serve_to, args=(port.getsockname()[1], there), daemon=True)
         server.start()
         try:
             to = here.recv()
-            rows = [
-                _listen(port, spawn.Process(target=_play, args=(take, to), daemon=True)) for take in _takes(seconds)
-            ]
+            rows = [_listen(port, spawn.Process(target=play, args=(take, to), daemon=True)) for take in _takes(seconds)]
         finally:
             server.terminate()
             server.join()
@@ -101,13 +99,13 @@ def _listen(port: socket.socket, player: BaseProcess) -> np.ndarray:
     return np.array(rows)
 
 
-def _serve(to: int, told: Connection) -> None:
+def serve_to(to: int, told: Connection) -> None:
     from pipelines.streaming.serve import serve
 
     serve(0, ("127.0.0.1", to), ready=lambda port: told.send(("127.0.0.1", port)))
 
 
-def _play(take: HumanTake, to: tuple[str, int]) -> None:
+def play(take: HumanTake, to: tuple[str, int]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
         start_s = time.monotonic() + start_after(len(take.frames))
         send_on_time(human_schedule(take, start_s, os.getpid()), lambda data: outward.sendto(data, to))

@@ -6,11 +6,8 @@ report = controller.step(time.monotonic(), wish="track")    # 50 times a second;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
-
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
 from corpus import rotations
 from corpus.errors import MotionloomError
@@ -25,47 +22,13 @@ from deploy.messages import LowCmd, LowState, damping
 from deploy.modes import Modes, advanced
 from deploy.observation import Reference, RobotState, gravity, observe
 from deploy.reference import Preview, ReferenceSource
+from deploy.report import Journal, Policy, Report
 from deploy.safety import broken_reference, found
 from deploy.settle import Offset, Settling
 from deploy.situation import Fault, Limits, Situation
 from deploy.stages import Stages
 from deploy.stance import standing
 from deploy.stand import StandOptions, stand_command, stand_gains
-
-
-class Policy(Protocol):
-    contract: Contract
-
-    def act(self, observation: Float32[np.ndarray, " D"]) -> Float32[np.ndarray, " J"]: ...
-
-    def forget(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a control period came to."""
-
-    modes: Modes
-    faults: list[Fault]
-    status: str
-    """Of the reference: `deploy.reference.STATUSES`, or "" where none is followed."""
-    ended: bool
-    """The motion has been followed to its end."""
-    command: LowCmd
-    stages: dict[str, float]
-    """How long each took [s]."""
-    state: LowState | None = None
-    reference: Preview | None = None
-    action: Float[np.ndarray, " J"] | None = None
-
-
-class Journal(Protocol):
-    """Keeps what happens: `deploy.log.RunLog`."""
-
-    def add(self, step: Step) -> None: ...
-
-    def event(self, now_s: float, name: str, /, **numbers: object) -> None: ...
-
 
 READY_JOINTS, READY_LEAN = 0.5, 0.3
 """A robot farther than that from the posture it should stand in, or from upright, does not begin a motion [rad]."""
@@ -202,15 +165,13 @@ class Controller:
 
     def _is_ready(self, state: LowState) -> bool:
         """In the posture that it should stand in, and upright."""
-        away = np.abs(state.joint_position - self._posture).max()
-        return bool(away < READY_JOINTS and -gravity(state.root_rotation)[2] > np.cos(READY_LEAN))
+        return bool(np.abs(state.joint_position - self._posture).max() < READY_JOINTS and is_upright(state))
 
     def _has_settled(self, state: LowState, since_s: float) -> bool:
         """Long enough on the way to a stand, upright and still: until then the policy keeps the robot."""
         if self._settling is None or since_s <= self._settling[0].settled_s + 0.5:
             return False
-        still = float(np.linalg.norm(state.angular_velocity)) < STILL
-        return still and bool(-gravity(state.root_rotation)[2] > np.cos(READY_LEAN))
+        return bool(np.linalg.norm(state.angular_velocity) < STILL and is_upright(state))
 
     def _enter(self, mode: str, before: str, now_s: float, received: Received | None, preview: Preview | None) -> None:
         joints = self._posture if received is None else received.state.joint_position
@@ -337,6 +298,10 @@ class Controller:
         if changed:
             why = {"fault": self.modes.fault} if self.modes.fault else {}
             self.journal.event(now_s, "mode", before=before.mode, now=self.modes.mode, **why)
+
+
+def is_upright(state: LowState) -> bool:
+    return bool(-gravity(state.root_rotation)[2] > np.cos(READY_LEAN))
 
 
 def frames_of(contract: Contract) -> tuple[int, ...]:

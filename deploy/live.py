@@ -75,11 +75,6 @@ class LiveSource:
             self.refused[outcome] += 1
 
     @property
-    def take(self) -> int:
-        """Rises where another take begins: it may start anywhere, so the controller has to bring the robot there first."""
-        return self.playout.take
-
-    @property
     def newest_used(self) -> Times | None:
         """Of the newest packet that the last preview was the first to look at; None where it saw nothing new."""
         return self.playout.newest_used

@@ -106,6 +106,11 @@ def gravity(rotation: Float[np.ndarray, "... 4"]) -> Float[np.ndarray, "... 3"]:
     return np.stack([2 * (w * y - x * z), -2 * (y * z + w * x), 2 * (x * x + y * y) - 1], -1)
 
 
+def lean(down: Float[np.ndarray, " 3"]) -> tuple[float, float]:
+    """Forward and to the right, of what sees gravity in this direction [rad]."""
+    return float(np.arctan2(down[0], -down[2])), float(np.arctan2(-down[1], -down[2]))
+
+
 ROBOT_TERMS: dict[str, tuple[int, Callable[[Contract, RobotState], np.ndarray]]] = {
     "joint_position": (G1.joint_count, lambda contract, state: state.joint_position - contract.default),
     "joint_speed": (G1.joint_count, lambda contract, state: state.joint_speed),

@@ -10,7 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from deploy.controller import Controller, Report
+from deploy.controller import Controller
+from deploy.report import Report
 
 LAST_COMMANDS = 10
 """Damping commands that a program which goes wrong leaves behind, a tenth of a second in all."""

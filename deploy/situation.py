@@ -67,7 +67,7 @@ class Situation:
     tick_back_ms: int = 0
     """By how much the robot's own clock has gone back since the control period before."""
     machine: int | None = None
-    """Which machine the robot said it was at first."""
+    """Which machine the robot has to say it is: the expected one, or what it said first."""
     late_s: float = 0.0
     """How much later control periods have begun than they should, added up since one came in time."""
     late_count: int = 0

@@ -1,4 +1,4 @@
-"""Critically damped springs, exact at any time: of positions, of velocities, of rotations; none ever overshoots from rest.
+"""Critically damped springs, exact at any time: of positions and of velocities; none ever overshoots from rest.
 
 With the offset j₀ = x₀ − goal and the rate y: x(t) = goal + (j₀ + (v₀ + j₀·y)·t)·exp(−y·t), which solves x″ = −y²·(x − goal) − 2y·x′.
 """
@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-
-from corpus import rotations
 
 HALF = 1.6783469900166605
 """Where (1 + u)·exp(−u) is a half."""
@@ -44,22 +42,6 @@ def drive(
         goal_v + (offset + slope * time_s) * decay,
         (a - slope * (y * time_s)) * decay,
     )
-
-
-def spring_rotation(
-    q: Float[np.ndarray, "... 4"],
-    turning: Float[np.ndarray, "... 3"],
-    goal: Float[np.ndarray, "... 4"],
-    half_life_s: float,
-    time_s: float,
-) -> tuple[Float[np.ndarray, "... 4"], Float[np.ndarray, "... 3"]]:
-    """A rotation and its rate [rad/s, in the world], drawn to a rotation at rest along the shorter arc.
-
-    Exact about one axis; where `turning` is about another than the offset, as exact as rotation vectors add up.
-    """
-    offset = rotations.to_rotation_vector(rotations.multiply(q, rotations.conjugate(goal)))
-    offset, turning = spring(offset, turning, np.zeros(3), half_life_s, time_s)
-    return rotations.multiply(rotations.from_rotation_vector(offset), goal), turning
 
 
 def half_life_for(

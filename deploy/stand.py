@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from corpus.g1 import G1
 from deploy.messages import LowCmd, LowState
-from deploy.observation import gravity
+from deploy.observation import gravity, lean
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,7 @@ def stand_command(
     u = min(1.0, max(0.0, since_s / options.ramp_s))
     share = u * u * (3 - 2 * u)
     target = start + share * (posture - start)
-    lean_x, lean_y, down = gravity(state.root_rotation)
-    turn = state.angular_velocity
-    pitch, roll = np.arctan2(lean_x, -down), np.arctan2(-lean_y, -down)
+    (pitch, roll), turn = lean(gravity(state.root_rotation)), state.angular_velocity
     most = 0.4 * (1.0 if stiff else share)  # an ankle answers as far as the robot is up
     target[PITCH] += 0.0 if stiff else options.trim * share
     target[PITCH] += np.clip(options.lean_gain * pitch + options.lean_rate_gain * turn[1], -most, most)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 import subprocess
 import sys
@@ -20,19 +19,18 @@ from jaxtyping import Float
 from corpus.errors import MotionloomError
 from deploy.bundle import open_bundle
 from deploy.contract import STANDING
-from deploy.controller import Controller, Report, frames_of
+from deploy.controller import Controller, frames_of
 from deploy.dds import DdsLink
 from deploy.guard import Guard
 from deploy.live import LiveSource
 from deploy.log import RunLog
 from deploy.policy import StepPolicy
 from deploy.reference import ClipSource, ReferenceSource
+from deploy.report import Report
 from deploy.runtime import Automatic, Run, run
 from deploy.stance import can_be_stood_in
 from deploy.stand import StandOptions
 from pipelines.deploy_motion import motion_source
-
-log = logging.getLogger(__name__)
 
 G1_MACHINE = 5
 """Unitree's number of the G1 with 29 joints that our figures are of; those with other gears, or with locked waists, have others."""

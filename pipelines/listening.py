@@ -15,7 +15,7 @@ from corpus.g1 import G1
 from deploy.dds import STATE_TOPIC, Inbox, join
 from deploy.dds_types import LowState_
 from deploy.messages import LowState
-from deploy.observation import gravity
+from deploy.observation import gravity, lean
 from deploy.wire import decode_state
 
 EVERY_S = 1.0
@@ -73,11 +73,6 @@ class Heard:
         yield passed + ", ".join(_sensors(state, self.turned)) + f", refused: {_counts(refused)}"
         yield from _moved(before or state, state)
         self.told, self.turned = state, np.zeros(3)
-
-
-def lean(down: Float[np.ndarray, " 3"]) -> tuple[float, float]:
-    """Forward and to the right, of a pelvis that sees gravity in this direction [rad]."""
-    return math.atan2(down[0], -down[2]), math.atan2(-down[1], -down[2])
 
 
 def _sensors(state: LowState, turned: Float[np.ndarray, " 3"]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 CHECKLIST = """The robot itself has never been at hand when this was written. Before it moves:
@@ -60,24 +61,8 @@ def run(options: argparse.Namespace) -> int:
             raise MotionloomError("Not begun.")
     if not 0 <= options.hold < math.inf:
         raise MotionloomError(f"--hold should be 0 or more; got {options.hold:g}.")
-    wanted = Wanted(
-        bundle=options.bundle,
-        follow=options.follow,
-        commands=options.commands,
-        source=options.source,
-        hold_s=options.hold,
-        seconds=options.seconds,
-        precision=options.precision,
-        domain=options.domain,
-        interface=options.interface or "lo",
-        with_sim=options.with_sim,
-        truth=options.truth,
-        log=options.log,
-        robot=options.robot,
-        machine=options.machine,
-        licence=options.licence,
-        subject=options.subject,
-    )
+    asked = vars(options) | {"interface": options.interface or "lo", "hold_s": options.hold}
+    wanted = Wanted(**{field.name: asked[field.name] for field in fields(Wanted)})
     outcome = deploy_run(wanted, tell=lambda line: print(line, flush=True))
     return 1 if outcome.fault else 0
 

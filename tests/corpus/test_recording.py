@@ -100,7 +100,9 @@ def test_a_file_with_any_byte_changed_is_refused_or_cut(file_of, data):
 def test_no_bytes_whatever_crash_the_reader(file_of, data):
     for path in (file_of(data), file_of(header_bytes(ABOUT) + data), file_of(MAGIC + data)):
         with contextlib.suppress(Rejected):
-            read_recording(path)
+            found = read_recording(path)
+            assert found.joint_position.shape == (len(found.time_s), 29)
+            assert np.isfinite(found.joint_position).all() and found.cut_bytes >= 0
 
 
 def test_a_run_of_no_steps_is_empty(file_of):

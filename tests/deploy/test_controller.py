@@ -71,10 +71,9 @@ def test_nothing_but_damping_before_the_robot_has_been_heard():
 def test_a_robot_that_is_heard_late_is_stood_up_all_the_same():
     running = loop()
     read, running.link.read = running.link.read, lambda: None
-    for _ in range(20):
-        running.step()
+    assert all(damps(running.step().command) for _ in range(20))
     running.link.read = read
-    running.until("track")
+    assert not running.until("track").faults
 
 
 def test_the_policy_sees_what_the_robot_said_and_the_reference_shows():

@@ -129,16 +129,16 @@ def robot(dds_domain):
 def test_a_killed_or_hung_controllers_robot_is_damped(robot, dds_domain, how):
     controller = subprocess.Popen([sys.executable, "-c", CONTROLLER, str(dds_domain)])
     try:
-        until(lambda: obeying(robot))
+        assert until(lambda: obeying(robot))
         os.kill(controller.pid, how)
-        until(lambda: damped(robot), 10)
+        assert until(lambda: damped(robot), 10)
         if how == signal.SIGSTOP:
             os.kill(controller.pid, signal.SIGCONT)
-            until(lambda: obeying(robot), 10)
+            assert until(lambda: obeying(robot), 10)
     finally:
         controller.kill()
         controller.wait()
-    until(lambda: damped(robot), 10)
+    assert until(lambda: damped(robot), 10)
 
 
 @pytest.mark.slow
@@ -147,11 +147,11 @@ def test_a_new_controller_is_not_disturbed_by_the_guard_of_the_old(robot, dds_do
 
     controller = subprocess.Popen([sys.executable, "-c", CONTROLLER, str(dds_domain)])
     try:
-        until(lambda: obeying(robot))
+        assert until(lambda: obeying(robot))
     finally:
         controller.kill()
         controller.wait()
-    until(lambda: damped(robot), 10)
+    assert until(lambda: damped(robot), 10)
     link, command = DdsLink(dds_domain, "lo"), LowCmd(np.zeros(29), np.full(29, 40.0), np.ones(29), 9)
     heard = []
 
@@ -162,7 +162,7 @@ def test_a_new_controller_is_not_disturbed_by_the_guard_of_the_old(robot, dds_do
         heard.append(obeying(robot))
         return len(heard) > 30 and all(heard[-30:])
 
-    until(undisturbed, 0.5 * DAMPING_S)
+    assert until(undisturbed, 0.5 * DAMPING_S)
     link.close()
 
 
@@ -197,4 +197,4 @@ def test_a_program_that_ends_by_an_error_leaves_its_guard_to_damp_the_robot(robo
     with pytest.raises(ZeroDivisionError), Guard.start(dds_domain, "lo") as guard:
         guard.beat(9)
         raise ZeroDivisionError
-    until(lambda: damped(robot), 10)
+    assert until(lambda: damped(robot), 10)

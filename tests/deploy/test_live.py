@@ -186,7 +186,7 @@ def test_over_a_socket_with_rubbish_between():
             sender.sendto(b"rubbish", ("127.0.0.1", source.port))
             time.sleep(0.02)
             shown.append(source.look(time.monotonic()))
-        assert shown[-1] is not None and source.take == 1
+        assert shown[-1] is not None and source.playout.take == 1
         at_s = source.playout.at_s
         source.begin()
         source.look(time.monotonic())

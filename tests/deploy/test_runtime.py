@@ -10,9 +10,10 @@ from robot_in_process import PERIOD_S, MadeUpPolicy, StillLink
 
 from corpus.motion import RobotMotion
 from deploy.contract import Contract
-from deploy.controller import Controller, Report, frames_of
+from deploy.controller import Controller, frames_of
 from deploy.messages import JOINTS
 from deploy.reference import ClipSource, StandSource
+from deploy.report import Report
 from deploy.runtime import Automatic, Run, run
 from deploy.stance import standing
 from deploy.stand import StandOptions

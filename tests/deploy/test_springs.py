@@ -5,10 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
-from scipy.spatial.transform import Rotation
 
-from corpus import rotations
-from deploy.springs import drive, half_life_for, rate, spring, spring_rotation
+from deploy.springs import drive, half_life_for, rate, spring
 
 numbers = st.floats(-5, 5)
 
@@ -39,24 +37,6 @@ def test_after_its_half_life_a_spring_has_gone_half_its_way():
 def test_a_spring_from_rest_never_passes_its_goal(x, goal, half_life_s):
     way, _ = spring(x, 0.0, goal, half_life_s, np.linspace(0, 5, 200))
     assert ((way - goal) * np.sign(x - goal) >= -1e-9).all()
-
-
-def test_a_rotation_follows_the_same_equation_about_its_axis():
-    axis = np.array([0.6, 0.0, 0.8])
-    q, goal = rotations.from_rotation_vector(2.0 * axis), rotations.from_rotation_vector(0.5 * axis)
-    turned, turning = spring_rotation(q, 0.7 * axis, goal, 0.2, 0.15)
-    angle, speed = spring(2.0, 0.7, 0.5, 0.2, 0.15)
-    np.testing.assert_allclose(turned, rotations.from_rotation_vector(angle * axis), atol=1e-12)
-    np.testing.assert_allclose(turning, speed * axis, atol=1e-12)
-
-
-@given(st.integers(0, 1000))
-def test_a_rotation_comes_to_rest_at_its_goal_by_the_shorter_arc(seed):
-    q, goal = Rotation.random(2, random_state=seed).as_quat()[:, [3, 0, 1, 2]]
-    first, _ = spring_rotation(q, np.zeros(3), goal, 0.2, 0.05)
-    last, _ = spring_rotation(q, np.zeros(3), -goal, 0.2, 10.0)
-    assert abs(first @ goal) >= abs(q @ goal) - 1e-9
-    assert abs(last @ goal) == pytest.approx(1.0)
 
 
 @given(offset=st.floats(-3, 3), speed=st.floats(-10, 10))

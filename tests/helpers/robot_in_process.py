@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from deploy.contract import CONTROL_HZ, STANDING, Contract
-from deploy.controller import Controller, Report
+from deploy.controller import Controller
 from deploy.link import Received
 from deploy.messages import JOINTS, LowCmd, LowState
 from deploy.reference import Preview
+from deploy.report import Report
 from deploy.sim import SimOptions, Simulator
 
 PERIOD_S = 1 / CONTROL_HZ

@@ -21,10 +21,10 @@ from corpus.errors import MotionloomError
 from corpus.motion import RobotMotion
 from corpus.recording import read_recording
 from deploy.contract import STANDING
-from deploy.controller import Report
 from deploy.messages import damping
 from deploy.modes import Modes
 from deploy.reference import ClipSource, StandSource
+from deploy.report import Report
 from deploy.situation import Fault
 from deploy.stance import standing
 from pipelines.deploy_commands import run as command

@@ -23,11 +23,12 @@ from corpus.g1 import G1
 from corpus.sources.synthetic_files import write_amass_smplx
 from corpus.sources.synthetic_moves import human_motion
 from deploy.contract import Contract
-from deploy.controller import Controller, Report, frames_of
+from deploy.controller import Controller, frames_of
 from deploy.link import Received
 from deploy.live import LiveSource
 from deploy.log import RunLog
 from deploy.packets import encode_qpos
+from deploy.report import Report
 from deploy.runtime import Automatic, run
 from deploy.sim import SimOptions, Simulator
 from deploy.stance import swaying
